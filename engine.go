@@ -1,0 +1,84 @@
+package cube
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// AgentPort is the port on which the agent inside each sandbox (envd) listens.
+const AgentPort uint16 = 49983
+
+// Engine runs sandboxes. All methods may be called concurrently, also for the
+// same sandbox. An engine keeps no record of its own beyond what it needs to
+// find its sandboxes again: the store knows what should exist, the engine what
+// does. enginetest checks these promises.
+type Engine interface {
+	// Start makes a sandbox from a snapshot. When it returns without an error
+	// the agent answers on AgentPort and has not been initialised. On an error,
+	// also when ctx ends, nothing of the sandbox is left. Kinds: NotFound (no
+	// such snapshot), Invalid (limits that the machine cannot give), Conflict
+	// (the id is in use), Exhausted, Internal.
+	Start(ctx context.Context, req StartRequest) (Timings, error)
+
+	// Stop ends a sandbox and removes every trace of it: processes, network,
+	// control groups, files. Idempotent: a sandbox that is not there is no
+	// error. What cannot be removed is an error, and Stop can be called again.
+	Stop(ctx context.Context, id SandboxID) error
+
+	// Dial opens a stream to a TCP port inside, ports bound to 127.0.0.1
+	// included. Kinds: NotFound (no such sandbox, or it just died), Unavailable
+	// (the sandbox runs and nothing listens on the port).
+	Dial(ctx context.Context, id SandboxID, port uint16) (net.Conn, error)
+
+	// List returns the ids of all sandboxes of which anything exists, half-made
+	// and half-removed ones included.
+	List(ctx context.Context) ([]EngineSandbox, error)
+
+	// Wait returns when the sandbox runs no more, for whatever reason, with what
+	// the engine can tell of it, or when ctx ends. At once for one that is not
+	// there. It removes nothing.
+	Wait(ctx context.Context, id SandboxID) (Exit, error)
+
+	// Stats returns what a running sandbox uses now. Kind: NotFound.
+	Stats(ctx context.Context, id SandboxID) (Stats, error)
+}
+
+// StartRequest is all that an engine needs to know to start a sandbox.
+type StartRequest struct {
+	ID        SandboxID
+	Snapshot  SnapshotID
+	Resources Resources
+	// Internet is whether the sandbox may reach addresses outside; private
+	// ranges, the host and other sandboxes it may never reach.
+	Internet bool
+}
+
+// Timings is how long the stages of a start took. A stage that an engine does
+// not have is zero.
+type Timings struct {
+	Queue   time.Duration // waiting for a free slot
+	Root    time.Duration // preparing limits and the root file system
+	Network time.Duration // interfaces, addresses, rules
+	Boot    time.Duration // the sandbox's kernel, up to its first process
+	Agent   time.Duration // the agent, up to its first answer
+}
+
+// EngineSandbox is one sandbox as an engine sees it.
+type EngineSandbox struct {
+	ID      SandboxID
+	Running bool // false: half-made, half-removed or dead
+}
+
+// Exit is how a sandbox ended, as far as its engine can tell.
+type Exit struct {
+	OutOfMemory bool   // the memory limit ended it
+	Detail      string // one sentence for the operator, "" if nothing is known
+}
+
+// Stats is what a sandbox uses.
+type Stats struct {
+	CPU         time.Duration // processor time since its start
+	MemoryBytes int64         // resident, its kernel included
+	Processes   int           // of the host's processes and threads, those that make up the sandbox
+}
