@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/log"
+	"gvisor.dev/gvisor/runsc/config"
+	"gvisor.dev/gvisor/runsc/container"
+	"gvisor.dev/gvisor/runsc/flag"
+
+	"cube/engine/gvisor/launch"
+)
+
+// launchMain creates one sandbox and ends; the sandbox goes on without it. The
+// server has started this process in a mount and a network namespace of its
+// own, which become the sandbox's and so vanish with the last process in them:
+// there is no mount and no namespace that could be left behind.
+//
+// It is a process of its own because gVisor's container package assumes one
+// container operation a process: descriptors of a creation leak into another
+// that runs beside it.
+func launchMain() {
+	// What gVisor opens without close-on-exec must not reach the sandbox.
+	_ = unix.CloseRange(launch.ResultFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
+
+	result := launch.Result{}
+	if err := run(&result); err != nil {
+		result.Error = err.Error()
+	}
+	if err := json.NewEncoder(os.NewFile(launch.ResultFD, "result")).Encode(result); err != nil {
+		os.Exit(1) // the server is gone: its successor removes what we made
+	}
+}
+
+func run(result *launch.Result) error {
+	var req launch.Request
+	// The server sends nothing before this process is in its control group; if
+	// it dies first we read the end of the file and have made nothing.
+	if err := json.NewDecoder(os.Stdin).Decode(&req); err != nil {
+		return fmt.Errorf("reading the request: %w", err)
+	}
+	if err := nullStdin(); err != nil {
+		return err
+	}
+	watchdog := time.AfterFunc(req.Timeout, func() { os.Exit(1) })
+	defer watchdog.Stop()
+
+	start := time.Now()
+	if err := setUpNetwork(req.Network); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	result.Network = time.Since(start)
+
+	start = time.Now()
+	if err := mountRoot(req.Root); err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	result.Mounts = time.Since(start)
+
+	start = time.Now()
+	spec := sandboxSpec(req)
+	if err := writeSpec(req.Dir, spec); err != nil {
+		return err
+	}
+	conf, err := runscConfig(req)
+	if err != nil {
+		return fmt.Errorf("gVisor's settings: %w", err)
+	}
+	c, err := container.New(conf, container.Args{ID: launch.ContainerID, Spec: spec, BundleDir: req.Dir})
+	if err != nil {
+		return fmt.Errorf("creating the container: %w", err)
+	}
+	if err := c.Start(conf); err != nil {
+		return errors.Join(fmt.Errorf("starting the container: %w", err), c.Destroy())
+	}
+	result.Container = time.Since(start)
+
+	result.Sentry, err = launch.FindProcess(c.SandboxPid())
+	return err
+}
+
+// nullStdin gives the sandbox's first process an empty standard input instead
+// of the pipe from the server.
+func nullStdin() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	return unix.Dup2(int(null.Fd()), 0)
+}
+
+// runscConfig are gVisor's settings for every sandbox.
+func runscConfig(req launch.Request) (*config.Config, error) {
+	flags := flag.NewFlagSet(launch.Command, flag.ContinueOnError)
+	config.RegisterFlags(flags)
+	if err := flags.Parse([]string{
+		"--root=" + req.Dir,
+		"--platform=systrap",
+		// The sentry runs as nobody, without capabilities and without access
+		// to the file system; the gofer opens files for it.
+		"--directfs=false",
+		"--network=sandbox",
+		"--gofer-network-namespace=new",
+		// Control groups are the server's work, see withLimits.
+		"--ignore-cgroups",
+		"--host-settings=ignore",
+		// The root is read-only; what is written goes to an unlinked file in
+		// the sandbox's directory, so it ends with the sandbox.
+		fmt.Sprintf("--overlay2=root:dir=%s,size=%d", req.Dir, req.DiskBytes),
+		// sudo works inside. Rights gained that way are rights in the sandbox.
+		"--allow-suid",
+		"--sidecar-usage-policy=LEGACY_DEPRECATED_SLOW_EMBEDDED_FALLBACK",
+	}); err != nil {
+		return nil, err
+	}
+	return config.NewFromFlags(flags)
+}

@@ -1,0 +1,36 @@
+// Command runsc is gVisor's own main with the few commands that a sandbox
+// needs, and one of ours that creates a sandbox. It is a binary of its own, so
+// that a sandbox's processes do not carry the server. It must import nothing of
+// the server but engine/gvisor/launch.
+//
+// It runs in these forms, told apart by the command:
+//
+//	launch  ours: started by the server for each sandbox, lives some 50 ms
+//	boot    gVisor's: the sandbox's kernel (the sentry)
+//	gofer   gVisor's: serves the root directory to the sentry
+//	umount  gVisor's: detaches what boot no longer needs
+package main
+
+import (
+	"os"
+
+	"gvisor.dev/gvisor/runsc/cli"
+	"gvisor.dev/gvisor/runsc/cmd"
+	"gvisor.dev/gvisor/runsc/cmd/sentry/sentrycmd"
+	"gvisor.dev/gvisor/runsc/cmd/util"
+
+	"cube/engine/gvisor/launch"
+)
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == launch.Command {
+		launchMain()
+		return
+	}
+	os.Args = withLimits(os.Args)
+	cli.Run(nil, map[util.SubCommand]string{
+		new(sentrycmd.Boot):   "",
+		new(cmd.Gofer):        "",
+		new(sentrycmd.Umount): "",
+	}, nil)
+}

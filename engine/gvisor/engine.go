@@ -1,0 +1,189 @@
+// Package gvisor is the engine of one machine: each sandbox is a gVisor kernel
+// of its own, made of processes that outlive the server. It needs root, and
+// neither KVM nor Docker.
+//
+// What exists is found on the machine itself, in three places that carry the
+// sandbox's id: its control group (all its processes are in it from the start),
+// its directory, and its network interface. Mounts and namespaces belong to the
+// processes and vanish with them. So a server that was killed leaves nothing
+// that its successor cannot find, and Stop needs no memory of Start.
+//
+// It must never run two gVisor operations in one process (see cmd/runsc), and
+// never trust a size, a path or a line that comes out of a sandbox.
+package gvisor
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"cube"
+	"cube/engine/gvisor/launch"
+	"cube/image"
+)
+
+// Config is what an engine needs to know.
+type Config struct {
+	// DataDir holds bin/, images/ and sandboxes/. It must be absolute, on a
+	// file system of the machine's own, and no other engine may use it.
+	DataDir string
+	// Network is divided among the sandboxes, four addresses each.
+	Network netip.Prefix
+	Log     *slog.Logger
+}
+
+// Engine implements cube.Engine.
+type Engine struct {
+	cfg     Config
+	runsc   string // the path of the unpacked program
+	cgroups *cgroups
+	network *network
+	table   string // the name of our nftables table and prefix of our interfaces
+	roots   map[cube.SnapshotID]image.Root
+
+	mu        sync.Mutex
+	sandboxes map[cube.SandboxID]*sandbox // started here or adopted, until stopped
+}
+
+// sandbox is what the engine remembers of one.
+type sandbox struct {
+	record        // guarded by Engine.mu
+	starting bool // guarded by Engine.mu
+
+	stopping sync.Mutex // held by the one Stop that is at work; taken before Engine.mu
+}
+
+// record is what stands in a sandbox's directory from when it runs, so that
+// another server can adopt it.
+type record struct {
+	Sentry launch.Process
+	Link   int    // of the network; noLink for a sandbox without
+	Root   string // the directory that it started from
+}
+
+const (
+	noLink     = -1
+	recordFile = "engine.json"
+	// maxSocketPath is the kernel's limit for a Unix socket's address: unix(7).
+	maxSocketPath = 107
+)
+
+// New prepares the machine and adopts the sandboxes that run already. Its
+// errors say what the operator can do.
+func New(cfg Config) (*Engine, error) {
+	longest := filepath.Join(cfg.DataDir, "sandboxes", string(cube.NewSandboxID()), launch.ControlSocket)
+	if len(longest) > maxSocketPath {
+		return nil, fmt.Errorf("the data directory's path is %d characters too long for the sockets in it: choose a shorter --data-dir", len(longest)-maxSocketPath)
+	}
+	sum := sha256.Sum256([]byte(cfg.DataDir))
+	e := &Engine{
+		cfg:       cfg,
+		table:     "cube" + hex.EncodeToString(sum[:3]),
+		sandboxes: map[cube.SandboxID]*sandbox{},
+	}
+	if err := os.MkdirAll(e.dir(""), 0o711); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	agent, err := embedded("envd")
+	if err != nil {
+		return nil, err
+	}
+	if e.runsc, err = unpack("runsc", filepath.Join(cfg.DataDir, "bin")); err != nil {
+		return nil, fmt.Errorf("unpacking gVisor: %w", err)
+	}
+	base, err := image.MakeHostBase(e.imagesDir(), agent, launch.AgentPath)
+	if err != nil {
+		return nil, err
+	}
+	e.roots = map[cube.SnapshotID]image.Root{cube.BaseSnapshot: base}
+	if e.cgroups, err = openCgroups(e.table); err != nil {
+		return nil, err
+	}
+	if e.network, err = openNetwork(cfg.Network, e.table); err != nil {
+		return nil, err
+	}
+	return e, e.adopt()
+}
+
+// adopt remembers the sandboxes that run and removes what belongs to none.
+func (e *Engine) adopt() error {
+	entries, err := os.ReadDir(e.dir(""))
+	if err != nil {
+		return err
+	}
+	inUse := map[string]bool{e.roots[cube.BaseSnapshot].Dir: true}
+	for _, entry := range entries {
+		id, err := cube.ParseSandboxID(entry.Name())
+		if err != nil {
+			continue
+		}
+		r, err := readRecord(e.dir(id))
+		if err != nil {
+			continue // half-made or half-removed: List shows it, Stop removes it
+		}
+		e.sandboxes[id] = &sandbox{record: r}
+		inUse[r.Root] = true
+		if r.Link != noLink {
+			e.network.keep(r.Link)
+		}
+	}
+	stray, err := e.network.strayInterfaces()
+	for _, name := range stray {
+		err = errors.Join(err, removeLink(name))
+	}
+	return errors.Join(err, image.RemoveHostBases(e.imagesDir(), func(dir string) bool { return inUse[dir] }))
+}
+
+// Close removes the firewall's table if nothing runs that needs it. Sandboxes
+// stay.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.sandboxes) > 0 {
+		return nil
+	}
+	return errors.Join(removeRules(e.table), e.cgroups.close())
+}
+
+// Limits returns the largest resources that one sandbox can have here.
+func (e *Engine) Limits() cube.Resources {
+	return cube.Resources{CPUs: runtime.NumCPU()}
+}
+
+// dir is a sandbox's directory; for "" the one that holds them all.
+func (e *Engine) dir(id cube.SandboxID) string {
+	return filepath.Join(e.cfg.DataDir, "sandboxes", string(id))
+}
+
+func (e *Engine) imagesDir() string { return filepath.Join(e.cfg.DataDir, "images") }
+
+func readRecord(dir string) (record, error) {
+	var r record
+	data, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(data, &r)
+}
+
+// writeRecord writes it whole or not at all. It need not outlive the machine's
+// power: the sandbox does not either.
+func writeRecord(dir string, r record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, recordFile)
+	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}

@@ -1,0 +1,84 @@
+// Package launch is what the server and the short-lived process that creates a
+// sandbox say to each other. It holds the words only: the server's side is in
+// engine/gvisor, the other in cmd/runsc. It must import nothing of either, so
+// that a sandbox's processes stay small.
+package launch
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Command is the first argument that makes runsc read a Request from its
+// standard input and create that sandbox.
+const Command = "launch"
+
+// The files that the server passes beside standard input and output. Standard
+// output becomes the first process's, which says AgentReady there.
+const (
+	ResultFD = 3 // the helper writes one Result, JSON
+	HostNSFD = 4 // the server's network namespace
+)
+
+// ContainerID is gVisor's name for a sandbox within the sandbox's own state
+// directory. It is the same for all, so the socket's path stays short.
+const ContainerID = "sandbox"
+
+// ControlSocket is gVisor's control socket within a sandbox's directory.
+const ControlSocket = "runsc-" + ContainerID + ".sock"
+
+// AgentPath is where the agent stands inside a sandbox.
+const AgentPath = "/opt/cube/envd"
+
+// AgentReady is the line that the agent writes once it listens.
+const AgentReady = "ready\n"
+
+// Request is one sandbox to create.
+type Request struct {
+	ID          string        // also its host name
+	Dir         string        // its own directory: state, control socket, what it writes
+	Root        Root          // what it sees as /
+	CPUs        int           // processors that the code inside sees
+	MemoryBytes int64         // memory that the code inside sees
+	DiskBytes   int64         // what may be written on top of Root
+	Pids        int           // RLIMIT_NPROC of the code inside
+	Network     *Network      // nil: a loopback interface only
+	Timeout     time.Duration // after which the helper gives up
+}
+
+// Root is a directory with parts of the host bound into it, all read-only.
+type Root struct {
+	Dir    string
+	Binds  []Bind   // in the order in which they are made
+	Masked []string // files below Dir that read as empty
+}
+
+// Bind puts the host's Source at Target below the root's directory.
+type Bind struct {
+	Source string
+	Target string
+}
+
+// Network is the sandbox's link to the host: a veth pair with one address at
+// each end.
+type Network struct {
+	HostInterface string // the host's end, by name
+	Host          netip.Prefix
+	Guest         netip.Prefix
+}
+
+// Result is how a creation went.
+type Result struct {
+	Error     string        `json:",omitempty"`
+	Sentry    Process       // the sandbox's kernel: it lives as long as the sandbox
+	Network   time.Duration // spent on interfaces and addresses
+	Mounts    time.Duration // spent on the root
+	Container time.Duration // spent by gVisor
+}
+
+// Process names a process for as long as the machine runs: process ids are
+// used again, the pair is not.
+type Process struct {
+	PID       int
+	StartTime uint64 // clock ticks after the machine's start: proc(5), stat, field 22
+}

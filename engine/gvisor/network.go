@@ -1,0 +1,173 @@
+package gvisor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"cube/engine/gvisor/launch"
+)
+
+// network gives each sandbox a link of its own to the host: four addresses of
+// the pool (network, host, guest, broadcast) and a veth pair. Rules for all of
+// them stand in one nftables table, by the prefix of the interfaces' names, so
+// nothing is added or removed there when a sandbox comes or goes.
+type network struct {
+	pool   netip.Prefix
+	prefix string // of the names of the host's interfaces
+
+	mu   sync.Mutex
+	used map[int]bool
+	next int // where to look for the next free link: a freed one rests as long as possible
+}
+
+// linkBits is the length of the prefix that one sandbox gets.
+const linkBits = 30
+
+// openNetwork installs the rules and makes the host forward. name tells this
+// server's interfaces and table from another's; at most 10 characters.
+func openNetwork(pool netip.Prefix, name string) (*network, error) {
+	if !pool.Addr().Is4() || pool.Bits() > linkBits || pool != pool.Masked() {
+		return nil, fmt.Errorf("the sandboxes' network %s must be an IPv4 network of /30 or larger, such as 10.213.0.0/16", pool)
+	}
+	n := &network{pool: pool, prefix: name + "-", used: map[int]bool{}}
+	if err := n.refuseOverlap(); err != nil {
+		return nil, err
+	}
+	if err := installRules(name, n.prefix, pool); err != nil {
+		return nil, fmt.Errorf("installing the firewall rules with nftables (they need root and a kernel with nf_tables): %w", err)
+	}
+	// Without it nothing leaves a sandbox. The rules are in force already.
+	const forwarding = "/proc/sys/net/ipv4/ip_forward"
+	if now, err := os.ReadFile(forwarding); err != nil || strings.TrimSpace(string(now)) != "1" {
+		if err := os.WriteFile(forwarding, []byte("1"), 0o644); err != nil {
+			return nil, fmt.Errorf("letting the machine forward packets (net.ipv4.ip_forward): %w", err)
+		}
+	}
+	return n, nil
+}
+
+// refuseOverlap refuses a pool that this machine already reaches elsewhere: its
+// sandboxes would take packets that are meant for others.
+func (n *network) refuseOverlap() error {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("listing routes: %w", err)
+	}
+	for _, route := range routes {
+		if route.Dst == nil {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(route.Dst.IP.To4())
+		ones, _ := route.Dst.Mask.Size()
+		destination := netip.PrefixFrom(addr, ones)
+		if !ok || ones == 0 || !destination.Overlaps(n.pool) {
+			continue
+		}
+		link, err := netlink.LinkByIndex(route.LinkIndex)
+		if err == nil && strings.HasPrefix(link.Attrs().Name, n.prefix) {
+			continue // our own, of sandboxes that outlived the last server
+		}
+		return fmt.Errorf("the sandboxes' network %s overlaps with %s, which this machine has a route to: choose another with --sandbox-network", n.pool, destination)
+	}
+	return nil
+}
+
+// links is how many sandboxes the pool has room for.
+func (n *network) links() int { return 1 << (linkBits - n.pool.Bits()) }
+
+var errPoolEmpty = errors.New("all addresses of the sandboxes' network are in use")
+
+// take reserves a link.
+func (n *network) take() (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for range n.links() {
+		link := n.next
+		n.next = (n.next + 1) % n.links()
+		if !n.used[link] {
+			n.used[link] = true
+			return link, nil
+		}
+	}
+	return 0, errPoolEmpty
+}
+
+// keep marks the link of a sandbox that was found running.
+func (n *network) keep(link int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.used[link] = true
+	n.next = max(n.next, (link+1)%n.links())
+}
+
+// release removes the host's interface of a link, if the kernel has not yet,
+// and gives the link back.
+func (n *network) release(link int) error {
+	err := removeLink(n.interfaceName(link))
+	if err == nil {
+		n.mu.Lock()
+		delete(n.used, link)
+		n.mu.Unlock()
+	}
+	return err
+}
+
+func removeLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing || errors.Is(err, unix.ENODEV) {
+		return nil // the kernel removes it too, some time after the last process
+	}
+	if err != nil {
+		return fmt.Errorf("removing the interface %s: %w", name, err)
+	}
+	return nil
+}
+
+func (n *network) interfaceName(link int) string { return fmt.Sprintf("%s%x", n.prefix, link) }
+
+// describe returns what the helper process needs to set a link up.
+func (n *network) describe(link int) *launch.Network {
+	base := n.pool.Addr().As4()
+	first := binary.BigEndian.Uint32(base[:]) + uint32(link)<<(32-linkBits)
+	at := func(offset uint32) netip.Prefix {
+		var a [4]byte
+		binary.BigEndian.PutUint32(a[:], first+offset)
+		return netip.PrefixFrom(netip.AddrFrom4(a), linkBits)
+	}
+	return &launch.Network{HostInterface: n.interfaceName(link), Host: at(1), Guest: at(2)}
+}
+
+// strayInterfaces lists the interfaces with our prefix whose link nobody has.
+func (n *network) strayInterfaces() ([]string, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var stray []string
+	for _, i := range interfaces {
+		suffix, ours := strings.CutPrefix(i.Name, n.prefix)
+		var link int
+		if !ours {
+			continue
+		}
+		if _, err := fmt.Sscanf(suffix, "%x", &link); err != nil || link > math.MaxInt32 || !n.used[link] {
+			stray = append(stray, i.Name)
+		}
+	}
+	return stray, nil
+}

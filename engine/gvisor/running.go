@@ -1,0 +1,102 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"cube"
+)
+
+// List implements cube.Engine.
+func (e *Engine) List(context.Context) ([]cube.EngineSandbox, error) {
+	seen := map[cube.SandboxID]bool{}
+	var list []cube.EngineSandbox
+	add := func(id cube.SandboxID) {
+		if !seen[id] {
+			seen[id] = true
+			list = append(list, cube.EngineSandbox{ID: id, Running: e.running(id)})
+		}
+	}
+	entries, err := os.ReadDir(e.dir(""))
+	if err != nil {
+		return nil, fmt.Errorf("listing the sandboxes' directories: %w", err)
+	}
+	for _, entry := range entries {
+		if id, err := cube.ParseSandboxID(entry.Name()); err == nil {
+			add(id)
+		}
+	}
+	grouped, err := e.cgroups.list()
+	if err != nil {
+		return nil, fmt.Errorf("listing the sandboxes' control groups: %w", err)
+	}
+	for _, id := range grouped {
+		add(id)
+	}
+	return list, nil
+}
+
+// lookup returns what is remembered of a sandbox whose start has ended well.
+func (e *Engine) lookup(id cube.SandboxID) (record, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.sandboxes[id]
+	if s == nil || s.starting {
+		return record{}, false
+	}
+	return s.record, true
+}
+
+func (e *Engine) running(id cube.SandboxID) bool {
+	r, ok := e.lookup(id)
+	if !ok {
+		return false
+	}
+	sentry, err := findProcess(r.Sentry)
+	if err != nil {
+		return false
+	}
+	defer sentry.close()
+	return !sentry.exited()
+}
+
+// Wait implements cube.Engine.
+func (e *Engine) Wait(ctx context.Context, id cube.SandboxID) (cube.Exit, error) {
+	r, ok := e.lookup(id)
+	if !ok {
+		return cube.Exit{}, nil
+	}
+	sentry, err := findProcess(r.Sentry)
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+	case err != nil:
+		return cube.Exit{}, err
+	default:
+		defer sentry.close()
+		if err := sentry.wait(ctx); err != nil {
+			return cube.Exit{}, err
+		}
+	}
+	if e.cgroups.outOfMemory(id) {
+		return cube.Exit{OutOfMemory: true, Detail: "the sandbox went over its memory limit"}, nil
+	}
+	return cube.Exit{Detail: "the sandbox's kernel or its first process ended"}, nil
+}
+
+// Stats implements cube.Engine.
+func (e *Engine) Stats(_ context.Context, id cube.SandboxID) (cube.Stats, error) {
+	if !e.running(id) {
+		return cube.Stats{}, notRunning(id)
+	}
+	stats, err := e.cgroups.stats(id)
+	if errors.Is(err, os.ErrNotExist) {
+		return cube.Stats{}, notRunning(id)
+	}
+	return stats, err
+}
+
+func notRunning(id cube.SandboxID) error {
+	return cube.Errorf(cube.NotFound, "sandbox %s does not run", id)
+}

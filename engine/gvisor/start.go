@@ -1,0 +1,243 @@
+package gvisor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"cube"
+	"cube/engine/gvisor/launch"
+)
+
+const (
+	// startTimeout bounds one start. On a machine under full load the slowest
+	// of 50 at once took 4 s.
+	startTimeout = 60 * time.Second
+	// undoTimeout bounds the removal of what a failed start has made.
+	undoTimeout = 30 * time.Second
+	// minMemoryMB is what the sandbox's kernel, the agent and a shell need.
+	minMemoryMB = 64
+)
+
+// Start implements cube.Engine.
+func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timings, err error) {
+	root, ok := e.roots[req.Snapshot]
+	if !ok {
+		return cube.Timings{}, cube.Errorf(cube.NotFound, "there is no snapshot %q", req.Snapshot)
+	}
+	if err := e.checkResources(req.Resources); err != nil {
+		return cube.Timings{}, err
+	}
+	s := &sandbox{starting: true, record: record{Link: noLink, Root: root.Dir}}
+	if err := e.remember(req.ID, s); err != nil {
+		return cube.Timings{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	defer func() {
+		if err != nil {
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+			defer cancel()
+			err = errors.Join(err, e.Stop(undo, req.ID))
+		}
+	}()
+
+	start := time.Now()
+	if err := os.Mkdir(e.dir(req.ID), 0o711); err != nil {
+		return cube.Timings{}, fmt.Errorf("making the sandbox's directory: %w", err)
+	}
+	if err := e.cgroups.create(req.ID, req.Resources); err != nil {
+		return cube.Timings{}, fmt.Errorf("making the sandbox's control group: %w", err)
+	}
+	request := launch.Request{
+		ID:          string(req.ID),
+		Dir:         e.dir(req.ID),
+		Root:        launch.Root{Dir: root.Dir, Masked: root.Masked},
+		CPUs:        req.Resources.CPUs,
+		MemoryBytes: int64(req.Resources.MemoryMB) << 20,
+		DiskBytes:   int64(req.Resources.DiskMB) << 20,
+		Pids:        req.Resources.Pids,
+		Timeout:     startTimeout,
+	}
+	for _, b := range root.Binds {
+		request.Root.Binds = append(request.Root.Binds, launch.Bind(b))
+	}
+	if req.Internet {
+		link, err := e.network.take()
+		if err != nil {
+			return cube.Timings{}, cube.WrapError(cube.Exhausted, err, "no address is free for another sandbox: kill one, or start the server with a larger --sandbox-network")
+		}
+		e.mu.Lock()
+		s.Link = link
+		e.mu.Unlock()
+		request.Network = e.network.describe(link)
+	}
+	prepared := time.Since(start)
+
+	ready, result, err := e.launch(ctx, req.ID, request)
+	if err != nil {
+		return cube.Timings{}, err
+	}
+	defer ready.Close()
+	launched := time.Since(start)
+	if err := awaitAgent(ctx, ready); err != nil {
+		return cube.Timings{}, err
+	}
+
+	running := record{Sentry: result.Sentry, Link: s.Link, Root: s.Root}
+	if err := writeRecord(e.dir(req.ID), running); err != nil {
+		return cube.Timings{}, fmt.Errorf("recording the sandbox: %w", err)
+	}
+	e.mu.Lock()
+	s.record, s.starting = running, false
+	e.mu.Unlock()
+	return cube.Timings{
+		Root:    prepared + result.Mounts,
+		Network: result.Network,
+		Boot:    launched - prepared - result.Mounts - result.Network,
+		Agent:   time.Since(start) - launched,
+	}, nil
+}
+
+func (e *Engine) checkResources(r cube.Resources) error {
+	limits := e.Limits()
+	switch {
+	case r.CPUs < 1 || r.CPUs > limits.CPUs:
+		return cube.Errorf(cube.Invalid, "a sandbox can have 1 to %d processors here, not %d", limits.CPUs, r.CPUs)
+	case r.MemoryMB < minMemoryMB:
+		return cube.Errorf(cube.Invalid, "a sandbox needs at least %d MiB of memory, not %d", minMemoryMB, r.MemoryMB)
+	case r.DiskMB < 1 || r.Pids < 1:
+		return cube.Errorf(cube.Invalid, "a sandbox needs room on its disk and processes: %d MiB and %d are too few", r.DiskMB, r.Pids)
+	}
+	return nil
+}
+
+// remember reserves an id.
+func (e *Engine) remember(id cube.SandboxID, s *sandbox) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ok := e.sandboxes[id]; ok {
+		return cube.Errorf(cube.Conflict, "sandbox %s exists already", id)
+	}
+	e.sandboxes[id] = s
+	return nil
+}
+
+// launch runs the helper process, which creates the sandbox and ends. The
+// returned pipe is the sandbox's standard output.
+func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.Request) (*os.File, launch.Result, error) {
+	fail := func(err error) (*os.File, launch.Result, error) {
+		return nil, launch.Result{}, fmt.Errorf("launching the sandbox: %w", err)
+	}
+	var pipes pipes
+	defer pipes.closeTheirs()
+	requestIn, requestOut := pipes.make()
+	readyIn, readyOut := pipes.make()
+	resultIn, resultOut := pipes.make()
+	hostNS, err := os.Open("/proc/self/ns/net")
+	if err := errors.Join(err, pipes.err); err != nil {
+		pipes.closeOurs()
+		return fail(err)
+	}
+	defer hostNS.Close()
+	pipes.theirs = []*os.File{requestIn, readyOut, resultOut}
+	pipes.ours = []*os.File{requestOut, readyIn, resultIn}
+
+	cmd := exec.Command(e.runsc, launch.Command)
+	cmd.Env = []string{}
+	cmd.Stdin, cmd.Stdout = requestIn, readyOut // standard error: /dev/null
+	cmd.ExtraFiles = []*os.File{resultOut, hostNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		// Root's right to make namespaces: the sandbox's mounts and network
+		// exist in these alone.
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
+		Setsid:     true, // a signal to the server's group is none to the sandbox
+	}
+	if err := cmd.Start(); err != nil {
+		pipes.closeOurs()
+		return fail(err)
+	}
+	pipes.closeTheirs()
+	// A start that is given up ends the helper, and with it the reads below.
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+
+	var result launch.Result
+	err = e.cgroups.add(id, cmd.Process.Pid)
+	if err == nil {
+		err = json.NewEncoder(requestOut).Encode(request)
+	}
+	_ = requestOut.Close()
+	if err == nil {
+		err = json.NewDecoder(io.LimitReader(resultIn, 1<<20)).Decode(&result)
+	}
+	_ = resultIn.Close()
+	if err != nil {
+		_ = cmd.Process.Kill()
+	}
+	_ = cmd.Wait() // how it went is in the result, or in err
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case err == nil && result.Error != "":
+		err = errors.New(result.Error)
+	}
+	if err != nil {
+		_ = readyIn.Close()
+		return fail(err)
+	}
+	return readyIn, result, nil
+}
+
+// awaitAgent returns when the agent has said that it listens. What it writes
+// else, or more, is not read.
+func awaitAgent(ctx context.Context, ready *os.File) error {
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	line, err := bufio.NewReaderSize(io.LimitReader(ready, 64), 64).ReadString('\n')
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("waiting for the agent: %w", ctx.Err())
+	case err != nil && !errors.Is(err, io.EOF):
+		return fmt.Errorf("waiting for the agent: %w", err)
+	case line != launch.AgentReady:
+		return fmt.Errorf("the agent did not start: it wrote %q", line)
+	}
+	return nil
+}
+
+// pipes are the pipes between the server and a helper process.
+type pipes struct {
+	ours, theirs []*os.File
+	err          error
+}
+
+func (p *pipes) make() (r, w *os.File) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		p.err = errors.Join(p.err, err)
+		return nil, nil
+	}
+	p.ours = append(p.ours, r, w) // until it is known whose they are
+	return r, w
+}
+
+func (p *pipes) closeOurs() {
+	for _, f := range p.ours {
+		_ = f.Close()
+	}
+}
+
+func (p *pipes) closeTheirs() {
+	for _, f := range p.theirs {
+		_ = f.Close()
+	}
+	p.theirs = nil
+}

@@ -1,0 +1,55 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"cube"
+)
+
+// Stop implements cube.Engine. It works from what is on the machine, so it also
+// removes what an earlier server has left half-made.
+func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
+	s, link := e.beginStop(id)
+	if s != nil {
+		defer s.stopping.Unlock()
+	}
+	if err := e.cgroups.kill(ctx, id); err != nil {
+		return fmt.Errorf("ending the processes of sandbox %s: %w", id, err)
+	}
+	err := e.cgroups.remove(ctx, id)
+	if link != noLink {
+		err = errors.Join(err, e.network.release(link))
+	}
+	err = errors.Join(err, os.RemoveAll(e.dir(id)))
+	if err != nil {
+		return fmt.Errorf("removing what is left of sandbox %s: %w", id, err)
+	}
+	e.mu.Lock()
+	if e.sandboxes[id] == s {
+		delete(e.sandboxes, id)
+	}
+	e.mu.Unlock()
+	return nil
+}
+
+// beginStop waits for its turn with a sandbox that is remembered. The link is
+// given back by the first alone: a second might take it from its next owner.
+func (e *Engine) beginStop(id cube.SandboxID) (*sandbox, int) {
+	e.mu.Lock()
+	s := e.sandboxes[id]
+	e.mu.Unlock()
+	if s == nil {
+		return nil, noLink
+	}
+	s.stopping.Lock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sandboxes[id] != s {
+		s.stopping.Unlock()
+		return nil, noLink
+	}
+	return s, s.Link
+}

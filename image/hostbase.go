@@ -1,0 +1,251 @@
+// Package image makes the root file systems that sandboxes start from. It never
+// runs anything that is in one, and follows no link out of one.
+package image
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Root is a root file system: a directory, with parts of the host bound into
+// it. All of it is read-only for the sandboxes that share it.
+type Root struct {
+	Dir    string
+	Binds  []Bind
+	Masked []string // files and directories, relative to Dir, that must read as empty
+}
+
+// Bind puts the host's Source at Target below the root's directory.
+type Bind struct{ Source, Target string }
+
+// hostBasePrefix starts the names of the directories that MakeHostBase makes.
+const hostBasePrefix = "base-"
+
+// MakeHostBase makes the root of the template "base" from this machine: the
+// host's /usr as it is, a generated /etc, and a "user" account. There is
+// nothing in it of the host's /home, /root, /var or secrets: of /etc only what
+// a list names, and whatever in /usr not everybody may read is masked, because
+// root inside would read it otherwise.
+//
+// It takes no network and about a second. The result stands in a directory
+// below imagesDir that is named for its content, so calling it again is cheap
+// and a root that sandboxes use is never changed under them. agent is the
+// program that becomes the first process, and agentPath where it expects to be.
+func MakeHostBase(imagesDir string, agent []byte, agentPath string) (Root, error) {
+	if err := os.MkdirAll(imagesDir, 0o711); err != nil {
+		return Root{}, err
+	}
+	// Left by a server that was killed at this point.
+	stale, _ := filepath.Glob(filepath.Join(imagesDir, "tmp-*"))
+	for _, dir := range stale {
+		_ = os.RemoveAll(dir)
+	}
+	tmp, err := os.MkdirTemp(imagesDir, "tmp-")
+	if err != nil {
+		return Root{}, err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return Root{}, err
+	}
+
+	var root Root
+	t := newTree(tmp)
+	root.Binds = t.hostDirectories()
+	t.skeleton()
+	t.hostEtc()
+	t.generatedEtc()
+	t.file(agentPath, string(agent), 0o755)
+	if t.err != nil {
+		return Root{}, fmt.Errorf("making the base image: %w", t.err)
+	}
+	for _, b := range root.Binds {
+		masked, err := privatePaths(b)
+		if err != nil {
+			return Root{}, fmt.Errorf("looking for private files in %s: %w", b.Source, err)
+		}
+		root.Masked = append(root.Masked, masked...)
+	}
+
+	root.Dir = filepath.Join(imagesDir, hostBasePrefix+t.digest())
+	err = os.Rename(tmp, root.Dir)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return Root{}, err
+	}
+	return root, nil
+}
+
+// RemoveHostBases removes the host-made roots below imagesDir for which inUse
+// answers no.
+func RemoveHostBases(imagesDir string, inUse func(dir string) bool) error {
+	dirs, err := filepath.Glob(filepath.Join(imagesDir, hostBasePrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if !inUse(dir) {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return err
+}
+
+// tree writes a directory and remembers what it wrote, for the digest. After
+// the first error it does nothing more.
+type tree struct {
+	dir  string
+	hash hash.Hash
+	err  error
+}
+
+func newTree(dir string) *tree { return &tree{dir: dir, hash: sha256.New()} }
+
+func (t *tree) digest() string { return hex.EncodeToString(t.hash.Sum(nil)[:8]) }
+
+// add runs write for a path that is new, with its parents made.
+func (t *tree) add(kind, path, content string, mode fs.FileMode, write func(full string) error) {
+	if t.err != nil {
+		return
+	}
+	fmt.Fprintf(t.hash, "%s %q %v %x\n", kind, path, mode, sha256.Sum256([]byte(content)))
+	full := filepath.Join(t.dir, path)
+	if t.err = os.MkdirAll(filepath.Dir(full), 0o755); t.err == nil {
+		t.err = write(full)
+	}
+}
+
+func (t *tree) file(path, content string, mode fs.FileMode) {
+	t.add("file", path, content, mode, func(full string) error {
+		if err := os.WriteFile(full, []byte(content), 0o600); err != nil {
+			return err
+		}
+		return os.Chmod(full, mode) // also when the umask is strict
+	})
+}
+
+func (t *tree) link(path, target string) {
+	t.add("link", path, target, 0, func(full string) error { return os.Symlink(target, full) })
+}
+
+// directory makes a directory that belongs to owner, who is their own group.
+func (t *tree) directory(path string, mode fs.FileMode, owner int) {
+	t.add("directory", path, fmt.Sprint(owner), mode, func(full string) error {
+		if err := os.MkdirAll(full, 0o755); err != nil {
+			return err
+		}
+		if err := os.Chown(full, owner, owner); err != nil {
+			return err
+		}
+		return os.Chmod(full, mode)
+	})
+}
+
+func (t *tree) owner(path string, owner int) {
+	t.add("owner", path, fmt.Sprint(owner), 0, func(full string) error { return os.Lchown(full, owner, owner) })
+}
+
+// hostDirectories makes the places of /usr and of what belongs to it: links
+// where the host has links into /usr, else directories to bind.
+func (t *tree) hostDirectories() []Bind {
+	t.directory("usr", 0o755, 0)
+	binds := []Bind{{Source: "/usr", Target: "usr"}}
+	for _, name := range []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
+		info, err := os.Lstat("/" + name)
+		switch {
+		case err != nil: // not every architecture has them all
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink("/" + name)
+			if err != nil {
+				t.err = errors.Join(t.err, err)
+				return nil
+			}
+			t.link(name, target)
+		case info.IsDir():
+			t.directory(name, 0o755, 0)
+			binds = append(binds, Bind{Source: "/" + name, Target: name})
+		}
+	}
+	return binds
+}
+
+// maxCopied bounds one file that is copied from the host's /etc; the largest
+// that belongs there is the bundle of certificates, about 200 KiB.
+const maxCopied = 4 << 20
+
+// copyEtc copies what pattern (a glob below /etc) names, directories with all
+// below them: links, and regular files that everybody may read.
+func (t *tree) copyEtc(pattern string) {
+	matches, err := filepath.Glob("/etc/" + pattern)
+	if err != nil {
+		t.err = errors.Join(t.err, err)
+		return
+	}
+	for _, match := range matches {
+		t.err = errors.Join(t.err, filepath.WalkDir(match, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return nil // gone in the meantime, or not ours to read
+			}
+			info, err := entry.Info()
+			if err != nil {
+				return nil
+			}
+			name := strings.TrimPrefix(path, "/")
+			switch {
+			case info.Mode()&fs.ModeSymlink != 0:
+				if target, err := os.Readlink(path); err == nil {
+					t.link(name, target)
+				}
+			case info.Mode().IsRegular() && info.Mode()&0o004 != 0 && info.Size() <= maxCopied:
+				if content, err := os.ReadFile(path); err == nil {
+					t.file(name, string(content), info.Mode().Perm())
+				}
+			}
+			return t.err
+		}))
+	}
+}
+
+// privatePaths lists what below a bound directory not everybody may read, by
+// its place in the root.
+func privatePaths(b Bind) ([]string, error) {
+	var private []string
+	err := filepath.WalkDir(b.Source, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !entry.IsDir() && !entry.Type().IsRegular() {
+			return nil
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		readable := fs.FileMode(0o004)
+		if entry.IsDir() {
+			readable = 0o005
+		}
+		if info.Mode()&readable == readable {
+			return nil
+		}
+		relative, err := filepath.Rel(b.Source, path)
+		if err != nil {
+			return err
+		}
+		private = append(private, filepath.Join(b.Target, relative))
+		if entry.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return private, err
+}
