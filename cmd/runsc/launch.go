@@ -41,13 +41,14 @@ func launchMain() {
 
 func run(result *launch.Result) error {
 	var req launch.Request
+	// Standard input is a pipe that is empty from here on, which is what the
+	// sandbox's first process gets to read. It must not be /dev/null: gVisor
+	// gives a sandbox's standard files to nobody, the machine's own included.
+	//
 	// The server sends nothing before this process is in its control group; if
 	// it dies first we read the end of the file and have made nothing.
 	if err := json.NewDecoder(os.Stdin).Decode(&req); err != nil {
 		return fmt.Errorf("reading the request: %w", err)
-	}
-	if err := nullStdin(); err != nil {
-		return err
 	}
 	watchdog := time.AfterFunc(req.Timeout, func() { os.Exit(1) })
 	defer watchdog.Stop()
@@ -84,17 +85,6 @@ func run(result *launch.Result) error {
 
 	result.Sentry, err = launch.FindProcess(c.SandboxPid())
 	return err
-}
-
-// nullStdin gives the sandbox's first process an empty standard input instead
-// of the pipe from the server.
-func nullStdin() error {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	return unix.Dup2(int(null.Fd()), 0)
 }
 
 // runscConfig are gVisor's settings for every sandbox.

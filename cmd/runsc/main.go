@@ -13,6 +13,7 @@ package main
 
 import (
 	"os"
+	"slices"
 
 	"gvisor.dev/gvisor/runsc/cli"
 	"gvisor.dev/gvisor/runsc/cmd"
@@ -28,6 +29,9 @@ func main() {
 		return
 	}
 	os.Args = withLimits(os.Args)
+	if slices.Contains(os.Args, "boot") {
+		useCompiledFilter()
+	}
 	cli.Run(nil, map[util.SubCommand]string{
 		new(sentrycmd.Boot):   "",
 		new(cmd.Gofer):        "",

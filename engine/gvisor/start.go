@@ -152,7 +152,7 @@ func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.R
 
 	cmd := exec.Command(e.runsc, launch.Command)
 	cmd.Env = []string{}
-	cmd.Stdin, cmd.Stdout = requestIn, readyOut // standard error: /dev/null
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = requestIn, readyOut, readyOut
 	cmd.ExtraFiles = []*os.File{resultOut, hostNS}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// Root's right to make namespaces: the sandbox's mounts and network

@@ -1,0 +1,41 @@
+# `make` lists what can be made.
+
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath
+CARRIED := engine/gvisor/embedded
+# Sandboxes need root.
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help build run test lint generate bench clean programs
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: programs ## build bin/cube-api, one file with everything in it
+	$(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/cube-api ./cmd/cube-api
+
+# What the server carries: the sandboxes' kernel and the agent inside them.
+programs:
+	$(STATIC) -ldflags '-s -w' -o $(CARRIED)/runsc ./cmd/runsc
+	$(STATIC) -tags osusergo -ldflags '-s -w' -o $(CARRIED)/envd ./cmd/envd
+
+run: build ## build and start the server on 127.0.0.1:3000
+	$(SUDO) bin/cube-api
+
+test: build ## run every test, those with the real SDKs and sandboxes too
+	./e2e/install
+	$(SUDO) env PATH="$$PATH" HOME="$$HOME" $(GO) test -race -timeout 30m ./...
+
+lint: ## look for what the tests do not find
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod golangci-lint run
+
+generate: ## write the generated code anew
+	$(GO) generate ./...
+
+bench: build ## measure, with percentiles (see bench/README.md)
+	$(SUDO) env PATH="$$PATH" HOME="$$HOME" $(GO) run ./bench
+
+clean: ## remove what was built
+	rm -rf bin $(CARRIED)/runsc $(CARRIED)/envd
