@@ -121,9 +121,10 @@ func (c *cgroups) create(id cube.SandboxID, r cube.Resources) error {
 	}
 	memory := strconv.FormatInt(int64(r.MemoryMB)<<20, 10)
 	quota := strconv.Itoa(r.CPUs * cgroupPeriod)
-	// Threads of the host: a thread of the code inside has at most one, beside
+	// Processes and threads of the host: one of the code inside has up to two (its
+	// stub, and the thread that runs it), beside
 	// those of the sandbox's kernel and of the process that creates it.
-	pids := strconv.Itoa(2*r.Pids + 256)
+	pids := strconv.Itoa(3*r.Pids + 256)
 	if c.version == 2 {
 		return errors.Join(
 			c.write("cpu", id, "cpu.max", quota+" "+strconv.Itoa(cgroupPeriod)),

@@ -1,0 +1,84 @@
+// Command envd is the agent inside a sandbox, and its first process.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cube/envd"
+)
+
+func main() {
+	listen := flag.String("listen", ":"+strconv.Itoa(envd.Port), "address to listen on")
+	notify := flag.Bool("notify", false, "write \"ready\" to standard output once listening, and close it")
+	pidsMax := flag.Int("pids-max", 0, "processes and threads in this sandbox, 0 for no limit")
+	flag.Parse()
+	if err := run(*listen, *notify, *pidsMax); err != nil {
+		fmt.Fprintln(os.Stderr, "envd:", err)
+		os.Exit(1)
+	}
+}
+
+func run(listen string, notify bool, pidsMax int) error {
+	if pidsMax > 0 {
+		// Root inside may raise it again. Then the machine's own limit ends
+		// the sandbox instead of refusing it a process.
+		if err := os.WriteFile("/sys/fs/cgroup/pids/pids.max", []byte(strconv.Itoa(pidsMax)), 0o644); err != nil {
+			return fmt.Errorf("limiting the processes: %w", err)
+		}
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	agent := envd.New(log)
+	defer agent.Close()
+	server := &http.Server{
+		Handler:           agent,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       640 * time.Second, // longer than the server's proxy keeps a connection
+		Protocols:         new(http.Protocols),
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	if notify {
+		if err := sayReady(); err != nil {
+			return err
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// sayReady tells the server that it can ask, and gives the pipe away: nobody
+// reads from it any more.
+func sayReady() error {
+	if _, err := fmt.Println("ready"); err != nil {
+		return err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	return errors.Join(unix.Dup3(int(null.Fd()), 1, 0), unix.Dup3(int(null.Fd()), 2, 0))
+}

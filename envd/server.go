@@ -1,0 +1,140 @@
+// Package envd is the agent inside each sandbox: it starts processes, moves
+// files, and tells how the sandbox is, in the protocol of E2B's SDKs (Connect
+// and plain HTTP, on port 49983).
+//
+// It is the first process of the sandbox and its one way in. It must never
+// answer before /init has set who may ask, never let code inside change that,
+// and never hold a file in memory. It imports nothing of the server.
+package envd
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"cube/envd/filesystem"
+	"cube/envd/gen/filesystem/filesystemconnect"
+	"cube/envd/gen/process/processconnect"
+	"cube/envd/process"
+)
+
+// Port is where the agent listens.
+const Port = 49983
+
+// maxMessage bounds one message of the RPC services and one JSON body, in
+// bytes. File content goes over /files, which has no bound but the disk's.
+const maxMessage = 16 << 20
+
+// Agent is the whole agent as one handler.
+type Agent struct {
+	settings  settings
+	processes *process.Service
+	metrics   metrics
+	log       *slog.Logger
+	handler   http.Handler
+}
+
+// New makes an agent that waits for /init.
+func New(log *slog.Logger) *Agent {
+	a := &Agent{log: log}
+	a.processes = process.NewService(process.Config{User: a.requestUser, Environment: a.settings.environment, Resolve: a.settings.resolve})
+	files := filesystem.NewService(filesystem.Config{User: a.requestUser, Resolve: a.settings.resolve})
+
+	mux := http.NewServeMux()
+	limit := connect.WithReadMaxBytes(maxMessage)
+	mux.Handle(processconnect.NewProcessHandler(a.processes, limit))
+	mux.Handle(filesystemconnect.NewFilesystemHandler(files, limit))
+	mux.HandleFunc("GET /health", a.health)
+	mux.HandleFunc("POST /init", a.init)
+	mux.HandleFunc("GET /envs", a.envs)
+	mux.HandleFunc("GET /metrics", a.serveMetrics)
+	mux.HandleFunc("GET /files", a.download)
+	mux.HandleFunc("POST /files", a.upload)
+	a.handler = withCORS(a.authorize(mux))
+	return a
+}
+
+// ServeHTTP serves one request.
+func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Close kills every process that was started.
+func (a *Agent) Close() { a.processes.Close() }
+
+// authorize lets a request through that may be asked now.
+func (a *Agent) authorize(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/health", r.URL.Path == "/init": // init has a key of its own
+		case !a.settings.isInitialised():
+			writeError(w, http.StatusServiceUnavailable, "not initialised")
+			return
+		case r.URL.Path == "/files": // may be signed instead: see authorizeFile
+		default:
+			token, set := a.settings.token()
+			if set && !equal(r.Header.Get(accessTokenHeader), token) {
+				writeError(w, http.StatusUnauthorized, "unauthorized access, please provide a valid access token or method signing if supported")
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// accessTokenHeader carries the sandbox's access token.
+const accessTokenHeader = "X-Access-Token"
+
+// hostKeyHeader carries the server's own key. Its proxy lets none through.
+const hostKeyHeader = "X-Host-Key"
+
+func (a *Agent) health(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (a *Agent) init(w http.ResponseWriter, r *http.Request) {
+	var request initRequest
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxMessage)).Decode(&request); err != nil {
+		writeError(w, http.StatusBadRequest, "the body must be a JSON object: "+err.Error())
+		return
+	}
+	if err := a.settings.apply(r.Header.Get(hostKeyHeader), request); err != nil {
+		writeError(w, http.StatusUnauthorized, err.Error())
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (a *Agent) envs(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, a.settings.environment())
+}
+
+// withCORS lets pages of any origin ask: the token decides, not the origin.
+func withCORS(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", "*")
+		if r.Method == http.MethodOptions {
+			h.Set("Access-Control-Allow-Methods", "*")
+			h.Set("Access-Control-Allow-Headers", "*, Authorization") // the wildcard leaves it out: fetch standard
+			h.Set("Access-Control-Max-Age", "7200")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value) // the other side went away: no error of ours
+}
+
+// writeError answers in E2B's format.
+func writeError(w http.ResponseWriter, status int, message string) {
+	writeJSON(w, status, map[string]any{"code": status, "message": message})
+}

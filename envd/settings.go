@@ -1,0 +1,101 @@
+package envd
+
+import (
+	"crypto/subtle"
+	"errors"
+	"maps"
+	"sync"
+
+	"cube/envd/users"
+)
+
+// settings are what /init sets.
+type settings struct {
+	mu sync.RWMutex // guards all below
+
+	initialised bool
+	envVars     map[string]string
+	accessToken string // "" for a sandbox that is open
+	hostKey     string // what the next /init must know
+	defaultUser string
+	workdir     string
+}
+
+// fallbackUser is who commands run as when nobody says otherwise.
+const fallbackUser = "user"
+
+// initRequest is the body of POST /init. Its first six fields are E2B's.
+type initRequest struct {
+	EnvVars        map[string]string `json:"envVars"`
+	AccessToken    string            `json:"accessToken"`
+	Timestamp      string            `json:"timestamp"` // RFC 3339; the clock is the machine's, so it is not needed
+	DefaultUser    string            `json:"defaultUser"`
+	DefaultWorkdir string            `json:"defaultWorkdir"`
+	SandboxID      string            `json:"sandboxID"`
+	HostKey        string            `json:"hostKey"`
+}
+
+var errHostKey = errors.New("the agent is initialised: only the server may change its settings")
+
+// apply sets everything. The first call comes from the server, before any
+// foreign code runs, and is believed; every later one must present the key that
+// the last one left.
+func (s *settings) apply(presentedKey string, r initRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.initialised && (s.hostKey == "" || !equal(presentedKey, s.hostKey)) {
+		return errHostKey
+	}
+	s.initialised = true
+	s.hostKey, s.accessToken = r.HostKey, r.AccessToken
+	s.defaultUser, s.workdir = r.DefaultUser, r.DefaultWorkdir
+	s.envVars = map[string]string{"E2B_SANDBOX": "true"}
+	if r.SandboxID != "" {
+		s.envVars["E2B_SANDBOX_ID"] = r.SandboxID
+	}
+	maps.Copy(s.envVars, r.EnvVars)
+	return nil
+}
+
+func (s *settings) isInitialised() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.initialised
+}
+
+// token returns the access token and whether one is set.
+func (s *settings) token() (string, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.accessToken, s.accessToken != ""
+}
+
+// environment returns a copy of the global environment variables.
+func (s *settings) environment() map[string]string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return maps.Clone(s.envVars)
+}
+
+// user finds the account of that name, or the default one for "".
+func (s *settings) user(name string) (users.User, error) {
+	if name == "" {
+		s.mu.RLock()
+		name = s.defaultUser
+		s.mu.RUnlock()
+	}
+	if name == "" {
+		name = fallbackUser
+	}
+	return users.Lookup(name)
+}
+
+// resolve returns the absolute path that a user means.
+func (s *settings) resolve(u users.User, path string) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return u.Resolve(path, s.workdir)
+}
+
+// equal compares secrets in a time that tells nothing of them.
+func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
