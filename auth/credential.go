@@ -1,0 +1,60 @@
+package auth
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// credential is what a client proves itself with, and which header it came in:
+// the callback gets it in the same one.
+type credential struct {
+	header string // "Authorization" or "X-Api-Key"
+	value  string // as the callback gets it: with "Bearer " for Authorization
+}
+
+// maxCredential is the length of the longest credential, in bytes.
+const maxCredential = 8 << 10
+
+var (
+	errNoCredential = errors.New("no credential")
+	errMalformed    = errors.New("malformed credential")
+)
+
+// credentialOf finds the one credential of a request. A Bearer token comes
+// before X-API-Key. An Authorization of another scheme, or an empty Bearer, is
+// no credential and hides none: the SDKs send Basic to the agent, and keys in
+// X-API-Key.
+func credentialOf(h http.Header) (credential, error) {
+	authorizations, keys := h.Values("Authorization"), h.Values("X-Api-Key")
+	if len(authorizations) > 1 || len(keys) > 1 {
+		return credential{}, errMalformed // two readers could each believe another
+	}
+	if len(authorizations) == 1 {
+		scheme, token, _ := strings.Cut(authorizations[0], " ")
+		token = strings.Trim(token, " ")
+		switch {
+		case strings.ContainsAny(scheme, "\t"):
+			return credential{}, errMalformed
+		case strings.EqualFold(scheme, "Bearer") && token != "":
+			return credential{"Authorization", "Bearer " + token}, checkKey(token)
+		}
+	}
+	if len(keys) == 1 && keys[0] != "" {
+		return credential{"X-Api-Key", keys[0]}, checkKey(keys[0])
+	}
+	return credential{}, errNoCredential
+}
+
+// checkKey refuses what could mean one thing here and another to the callback.
+func checkKey(key string) error {
+	if len(key) > maxCredential {
+		return errMalformed
+	}
+	for _, b := range []byte(key) {
+		if b <= ' ' || b >= 0x7f {
+			return errMalformed
+		}
+	}
+	return nil
+}

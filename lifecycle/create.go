@@ -1,0 +1,234 @@
+package lifecycle
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"time"
+
+	"cube"
+)
+
+// CreateRequest is what a new sandbox shall be.
+type CreateRequest struct {
+	// Template is an id or an alias, alone or with the tag ":default".
+	Template string
+	// Timeout is the time from when it runs to its deadline, more than 0.
+	Timeout time.Duration
+	// Secure closes the agent to all who do not have the access token.
+	Secure bool
+	// Internet is whether it may reach addresses outside.
+	Internet bool
+	Metadata map[string]string
+	EnvVars  map[string]string // of every process that the agent starts
+	// Idempotency makes the request repeatable; see Create.
+	Idempotency *Idempotency
+}
+
+// Created is a sandbox that runs.
+type Created struct {
+	Sandbox  cube.Sandbox
+	Timings  cube.Timings
+	Replayed bool // an earlier request with the same key made it; no Timings
+}
+
+const (
+	// createTimeout bounds a create, its wait for a slot included. E2B's SDKs
+	// give up after as long.
+	createTimeout = 60 * time.Second
+	// defaultTag is the tag of a template that has no other.
+	defaultTag = ":default"
+)
+
+// Create makes a sandbox and returns once its agent answers and has its
+// settings. When it fails, also because ctx ended, what exists of the sandbox is
+// undone; its row says why for as long as rows of ended sandboxes are kept.
+//
+// With an idempotency key, the same key and body return the same sandbox, after
+// waiting for it if it is being made; another body is a Conflict. Such a create
+// does not end with ctx: the client that went away will ask again. A create that
+// failed gives its key free. A key whose sandbox has ended is a Conflict that
+// says so, until the row is deleted: a repeated request must neither get a dead
+// sandbox nor, unasked, a second one.
+//
+// Kinds: NotFound (template), Invalid (timeout, or limits that the machine
+// cannot give), Conflict (key), Exhausted (too many sandboxes), Timeout,
+// Unavailable, Internal.
+func (s *Sandboxes) Create(ctx context.Context, req CreateRequest) (Created, error) {
+	if req.Idempotency != nil {
+		return s.createOnce(ctx, req)
+	}
+	return s.create(ctx, req)
+}
+
+func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, error) {
+	template, ok := s.template(req.Template)
+	if !ok {
+		return Created{}, cube.Errorf(cube.NotFound, "Template %.64q not found: write the id or alias of a template that this server has", req.Template)
+	}
+	if req.Timeout <= 0 {
+		return Created{}, cube.Errorf(cube.Invalid, "Timeout must be greater than 0")
+	}
+	if err := s.checkTimeout(req.Timeout); err != nil {
+		return Created{}, err
+	}
+	if err := s.reserve(); err != nil {
+		return Created{}, err
+	}
+	// From here on count holds one for this sandbox, and the end of ctx must not
+	// keep the undoing from being done.
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	unhook := context.AfterFunc(s.ctx, cancel)
+	defer unhook()
+
+	l := newLive(newSandbox(req, template))
+	if err := s.insert(ctx, l.sandbox, req.Idempotency); err != nil {
+		s.forget(l)
+		return Created{}, err
+	}
+	timings, err := s.start(ctx, l.sandbox, template.Snapshot, req.EnvVars)
+	var sandbox cube.Sandbox
+	if err == nil {
+		sandbox, err = s.run(l, req.Timeout)
+	}
+	if err != nil {
+		err = explain(ctx, s.ctx, err)
+		s.undo(l, err)
+		return Created{}, err
+	}
+	s.log.Info("sandbox started", "sandbox", l.id, "template", template.ID,
+		"queue", timings.Queue, "root", timings.Root, "network", timings.Network, "boot", timings.Boot, "agent", timings.Agent)
+	return Created{Sandbox: sandbox, Timings: timings}, nil
+}
+
+// template finds a template by what a user calls it.
+func (s *Sandboxes) template(name string) (cube.Template, bool) {
+	t, ok := s.templates[strings.TrimSuffix(name, defaultTag)]
+	return t, ok
+}
+
+// reserve takes a place among MaxSandboxes; forget gives it back.
+func (s *Sandboxes) reserve() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errStopping()
+	}
+	if s.maxSandboxes > 0 && s.count >= s.maxSandboxes {
+		return cube.Errorf(cube.Exhausted, "This server runs at most %d sandboxes at once: kill one, or try again when one has reached its deadline", s.maxSandboxes)
+	}
+	s.count++
+	return nil
+}
+
+func newSandbox(req CreateRequest, template cube.Template) cube.Sandbox {
+	started := now()
+	sandbox := cube.Sandbox{
+		ID:        cube.NewSandboxID(),
+		Template:  template.ID,
+		State:     cube.Starting,
+		StartedAt: started,
+		EndAt:     started.Add(req.Timeout),
+		Resources: template.Resources,
+		Metadata:  req.Metadata,
+		HostKey:   rand.Text(),
+		Internet:  req.Internet,
+	}
+	if len(template.Aliases) > 0 {
+		sandbox.Alias = template.Aliases[0]
+	}
+	if req.Secure {
+		sandbox.AccessToken = rand.Text()
+	}
+	return sandbox
+}
+
+// insert writes the first row, wholly or not at all, whatever becomes of the
+// request meanwhile.
+func (s *Sandboxes) insert(ctx context.Context, sandbox cube.Sandbox, key *Idempotency) error {
+	if err := ctx.Err(); err != nil {
+		return explain(ctx, s.ctx, err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	return s.store.CreateSandbox(ctx, sandbox, key)
+}
+
+// start has the engine start the sandbox, in turn, and gives the agent its
+// settings.
+func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, snapshot cube.SnapshotID, envVars map[string]string) (cube.Timings, error) {
+	begun := time.Now()
+	select {
+	case s.starts <- struct{}{}:
+	case <-ctx.Done():
+		return cube.Timings{}, ctx.Err()
+	}
+	queue := time.Since(begun)
+	timings, err := func() (cube.Timings, error) {
+		defer func() { <-s.starts }()
+		return s.engine.Start(ctx, cube.StartRequest{
+			ID:        sandbox.ID,
+			Snapshot:  snapshot,
+			Resources: sandbox.Resources,
+			Internet:  sandbox.Internet,
+		})
+	}()
+	if err != nil {
+		return cube.Timings{}, err
+	}
+	begun = time.Now()
+	if err := initAgent(ctx, s.engine, sandbox, envVars); err != nil {
+		// Whatever kind it is of, to the user it is a fault of ours.
+		return cube.Timings{}, cube.WrapError(cube.Internal, err, "initialising the agent")
+	}
+	timings.Queue += queue
+	timings.Agent += time.Since(begun)
+	return timings, nil
+}
+
+// run makes a started sandbox a running one. Its time begins now: what it
+// waited for its start is not the user's loss.
+func (s *Sandboxes) run(l *live, timeout time.Duration) (cube.Sandbox, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.add(l) // before the row: once it is listed it can be killed
+	next := l.sandbox
+	next.State = cube.Running
+	next.EndAt = now().Add(timeout)
+	if err := s.save(l, next); err != nil {
+		return cube.Sandbox{}, err
+	}
+	s.tend(l)
+	return next, nil
+}
+
+// undo ends a sandbox that did not start, and keeps trying if the store fails.
+func (s *Sandboxes) undo(l *live, why error) {
+	end := cube.End{Reason: cube.EndFailed, At: now()}
+	if e, ok := errors.AsType[*cube.Error](why); ok {
+		end.Detail = e.Message
+	}
+	if _, err := s.end(l, end); err != nil {
+		s.spawn(func() { s.endSurely(l, end) })
+	}
+}
+
+// explain turns the failure of a start into an error that helps who asked. An
+// engine's own sentence is kept where the user can act on it.
+func explain(create, server context.Context, err error) error {
+	switch {
+	case server.Err() != nil:
+		return errStopping()
+	case errors.Is(create.Err(), context.DeadlineExceeded):
+		return cube.WrapError(cube.Timeout, err, "The sandbox did not start in time, as the machine is busy: try again, or run fewer sandboxes at once")
+	case create.Err() != nil:
+		return cube.WrapError(cube.Unavailable, err, "The request ended before the sandbox had started; nothing of it is left")
+	}
+	switch cube.KindOf(err) {
+	case cube.Invalid, cube.NotFound, cube.Exhausted, cube.Unavailable, cube.Timeout:
+		return err
+	}
+	return cube.WrapError(cube.Internal, err, "The sandbox could not be started: try again; if it stays so, the operator finds the cause in the server's log")
+}

@@ -1,0 +1,158 @@
+package lifecycle
+
+import (
+	"context"
+	"time"
+
+	"cube"
+)
+
+const (
+	// clockCheck is how often deadlines are compared with the clock if none is
+	// nearer. Timers follow a clock that stands still while the machine sleeps
+	// and does not jump when its time is set; deadlines do not.
+	clockCheck = 10 * time.Second
+
+	// Rows of sandboxes that have ended are kept for endRetention, the newest
+	// maxEnded of them, and looked through every deleteEvery.
+	endRetention = 24 * time.Hour
+	maxEnded     = 10_000
+	deleteEvery  = time.Minute
+)
+
+// SetTimeout sets the deadline of a running sandbox to d from now, be it sooner
+// or later than before. With 0 or less it has ended when SetTimeout returns, and
+// is removed soon after. Kinds: NotFound, Invalid (d is above the maximum).
+func (s *Sandboxes) SetTimeout(ctx context.Context, id cube.SandboxID, d time.Duration) error {
+	_, err := s.changeDeadline(ctx, id, d, func(time.Time, time.Time) bool { return true })
+	return err
+}
+
+// Extend sets the deadline to d from now unless it is later already, and returns
+// the sandbox. Kinds: NotFound, Invalid (d is above the maximum).
+func (s *Sandboxes) Extend(ctx context.Context, id cube.SandboxID, d time.Duration) (cube.Sandbox, error) {
+	return s.changeDeadline(ctx, id, d, time.Time.After)
+}
+
+// changeDeadline sets the deadline to d from now if the new one is acceptable
+// in the place of the old one.
+func (s *Sandboxes) changeDeadline(ctx context.Context, id cube.SandboxID, d time.Duration, accept func(changed, old time.Time) bool) (cube.Sandbox, error) {
+	if err := s.checkTimeout(d); err != nil {
+		return cube.Sandbox{}, err
+	}
+	l := s.find(id)
+	if l == nil {
+		return cube.Sandbox{}, s.notRunning(ctx, id)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sandbox.State != cube.Running {
+		return cube.Sandbox{}, notFound(l.sandbox)
+	}
+	next := l.sandbox
+	next.EndAt = now().Add(max(d, 0))
+	if !accept(next.EndAt, l.sandbox.EndAt) {
+		return l.sandbox, nil
+	}
+	if err := s.save(l, next); err != nil {
+		return cube.Sandbox{}, err
+	}
+	s.setDeadline(l)
+	if d > 0 {
+		return next, nil
+	}
+	_, err := s.endLocked(l, deadlineReached())
+	return l.sandbox, err
+}
+
+func (s *Sandboxes) checkTimeout(d time.Duration) error {
+	if d > s.maxTimeout {
+		return cube.Errorf(cube.Invalid, "Timeout must be at most %d seconds; it can be set again before it is over", int64(s.maxTimeout.Seconds()))
+	}
+	return nil
+}
+
+func deadlineReached() cube.End {
+	return cube.End{Reason: cube.EndDeadline, At: now()}
+}
+
+// setDeadline makes the scheduler act on a deadline that was saved; l.mu is held.
+func (s *Sandboxes) setDeadline(l *live) {
+	l.deadline.Store(l.sandbox.EndAt.UnixMilli())
+	select {
+	case s.sooner <- struct{}{}:
+	default: // it is about to look anyway
+	}
+}
+
+// watchDeadlines is the scheduler. It looks at all deadlines when the nearest is
+// there, when one was set, and now and then.
+func (s *Sandboxes) watchDeadlines() {
+	for {
+		timer := time.NewTimer(s.endExpired())
+		select {
+		case <-timer.C:
+		case <-s.sooner:
+			timer.Stop()
+		case <-s.ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// endExpired ends the sandboxes whose deadline has passed and returns when to
+// look again.
+func (s *Sandboxes) endExpired() time.Duration {
+	now := time.Now().UnixMilli() // the wall clock, as in the rows
+	next := now + clockCheck.Milliseconds()
+	var expired []*live
+	s.mu.Lock()
+	for _, l := range s.live {
+		switch at := l.deadline.Load(); {
+		case at == 0:
+		case at > now:
+			next = min(next, at)
+		case l.deadline.CompareAndSwap(at, 0):
+			expired = append(expired, l)
+		default: // it was changed this very moment, which wakes us again
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range expired {
+		s.spawn(func() { s.expire(l) })
+	}
+	return time.Duration(next-now) * time.Millisecond
+}
+
+// expire ends a sandbox unless its deadline, or the clock, was moved meanwhile.
+func (s *Sandboxes) expire(l *live) {
+	s.retry(l.id, "ending the sandbox at its deadline", func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.sandbox.State == cube.Running && l.sandbox.EndAt.After(time.Now()) {
+			s.setDeadline(l)
+			return nil
+		}
+		_, err := s.endLocked(l, deadlineReached())
+		return err
+	})
+}
+
+// deleteOld deletes rows of sandboxes that ended long ago.
+func (s *Sandboxes) deleteOld() {
+	ticker := time.NewTicker(deleteEvery)
+	defer ticker.Stop()
+	for {
+		ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
+		if _, err := s.store.DeleteGone(ctx, now().Add(-endRetention), maxEnded); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("deleting rows of ended sandboxes failed and is tried again", "after", deleteEvery, "error", err)
+		}
+		cancel()
+		select {
+		case <-ticker.C:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}

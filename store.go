@@ -1,0 +1,64 @@
+package cube
+
+import (
+	"context"
+	"time"
+)
+
+// Store keeps the rows of sandboxes: what should exist, and for a while why
+// what existed is gone. All methods may be called concurrently; what one of
+// them has written, every later call sees. A write that returned without an
+// error outlives the server's death. Times come back in UTC and in whole
+// milliseconds. storetest checks these promises.
+type Store interface {
+	// CreateSandbox adds a row. With a key that no row holds, the row holds it
+	// from now on; nil means no key. Kind: Conflict (the id or the key is in
+	// use; nothing was written).
+	CreateSandbox(ctx context.Context, s Sandbox, key *Idempotency) error
+
+	// UpdateSandbox replaces State, EndAt and End of the row of s.ID, if its
+	// state is from. A sandbox that goes from Starting to Killing never ran, so
+	// that row gives its key free in the same write. Kinds: NotFound, Conflict
+	// (its state is another; nothing was written).
+	UpdateSandbox(ctx context.Context, from State, s Sandbox) error
+
+	// Sandbox returns one row. Kind: NotFound.
+	Sandbox(ctx context.Context, id SandboxID) (Sandbox, error)
+
+	// SandboxByKey returns the row that holds an idempotency key, and the hash
+	// that the key came with. Kind: NotFound.
+	SandboxByKey(ctx context.Context, key string) (Sandbox, [32]byte, error)
+
+	// ListSandboxes returns the rows that match, in the order of the query, and
+	// how many rows match its filters before After and Limit.
+	ListSandboxes(ctx context.Context, q SandboxQuery) (list []Sandbox, total int, err error)
+
+	// DeleteGone removes rows in state Gone: those that ended before the given
+	// time, and the oldest ends of those above keep. It returns how many.
+	DeleteGone(ctx context.Context, endedBefore time.Time, keep int) (int, error)
+}
+
+// Idempotency makes a create repeatable: the same key with the same body is the
+// same sandbox, however often it is asked for.
+type Idempotency struct {
+	Key      string
+	BodyHash [32]byte // of the request that the key came with
+}
+
+// SandboxQuery selects rows. The zero value of a field filters nothing.
+type SandboxQuery struct {
+	States       []State
+	Metadata     map[string]string // every pair must be there
+	Template     TemplateID
+	StartedAfter time.Time // at or after it; cut to whole milliseconds
+
+	Ascending bool           // oldest first; else newest first. The id decides between equals
+	After     *SandboxCursor // only what follows it in this order
+	Limit     int            // at most so many; 0 means all
+}
+
+// SandboxCursor is a place in the order of a list. No row need stand there.
+type SandboxCursor struct {
+	StartedAt time.Time
+	ID        SandboxID
+}
