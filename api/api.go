@@ -1,0 +1,55 @@
+// Package api is the control plane: it turns requests of E2B's SDKs into calls
+// of package lifecycle, and their results into answers. It translates and never
+// decides; who may ask was decided before, at the door.
+package api
+
+import (
+	"log/slog"
+	"net/http"
+
+	"cube"
+	"cube/internal/requestid"
+	"cube/lifecycle"
+)
+
+// Config is what the API needs.
+type Config struct {
+	Sandboxes *lifecycle.Sandboxes
+	// Domain is that of the sandboxes' host names, "" for none.
+	Domain string
+	Log    *slog.Logger
+}
+
+// api has a method for each operation.
+type api struct {
+	sandboxes *lifecycle.Sandboxes
+	domain    string
+	log       *slog.Logger
+}
+
+// New returns the handler of the whole surface.
+func New(c Config) http.Handler {
+	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, log: c.Log}
+	return a.routes()
+}
+
+// operation answers a request, or returns why it cannot.
+type operation func(w http.ResponseWriter, r *http.Request) error
+
+// serve makes a handler of an operation: the one place where errors are logged
+// and written.
+func (a *api) serve(op operation) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := op(w, r)
+		if err == nil {
+			return
+		}
+		if r.Context().Err() != nil {
+			return // the client went away: nobody reads the answer
+		}
+		if kind := cube.KindOf(err); kind == cube.Internal || kind == cube.Unavailable || kind == cube.Timeout {
+			a.log.Error("a request failed", "request", requestid.From(r.Context()), "method", r.Method, "route", r.Pattern, "error", err)
+		}
+		writeError(w, err)
+	}
+}

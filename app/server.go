@@ -1,0 +1,170 @@
+// Package app puts the server together from its settings: what is opened in
+// which order, how a request finds its way, how it all ends. It is the one
+// place that knows every part, and it decides nothing that a part decides.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cube"
+	"cube/api"
+	"cube/auth"
+	"cube/engine/gvisor"
+	"cube/gateway"
+	"cube/internal/requestid"
+	"cube/lifecycle"
+	"cube/store/sqlite"
+)
+
+// stopTimeout is how long requests may take to end after the server was told
+// to stop.
+const stopTimeout = 15 * time.Second
+
+// Run serves until ctx ends, then lets requests end and returns; sandboxes go
+// on.
+func Run(ctx context.Context, s Settings, log *slog.Logger) (err error) {
+	closing := func(what string, close func() error) {
+		if e := close(); e != nil {
+			err = errors.Join(err, fmt.Errorf("closing %s: %w", what, e))
+		}
+	}
+	unlock, err := lockDataDir(s.DataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	store, err := sqlite.Open(ctx, filepath.Join(s.DataDir, "cube.db"))
+	if err != nil {
+		return fmt.Errorf("opening the database: %w", err)
+	}
+	defer closing("the database", store.Close)
+
+	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Log: log})
+	if err != nil {
+		return fmt.Errorf("this machine cannot run sandboxes ('cube-api doctor' tells more): %w", err)
+	}
+	defer closing("the engine", engine.Close)
+
+	sandboxes := lifecycle.New(lifecycle.Config{
+		Store:        store,
+		Engine:       engine,
+		Templates:    []cube.Template{{ID: "base", Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
+		MaxTimeout:   s.MaxTimeout,
+		MaxSandboxes: s.MaxSandboxes,
+		Log:          log,
+	})
+	defer sandboxes.Close()
+	if err := sandboxes.Recover(ctx); err != nil {
+		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
+	}
+
+	door, err := auth.New(auth.Config{
+		CallbackURL:    s.AuthCallbackURL,
+		Timeout:        s.AuthCallbackTimeout,
+		ConnectTimeout: s.AuthCallbackConnectTimeout,
+		Exempt:         auth.Exempt(s.AuthExempt),
+		Log:            log,
+	})
+	if err != nil {
+		return err
+	}
+	defer door.Close()
+
+	listener, err := net.Listen("tcp", s.Bind)
+	if err != nil {
+		return fmt.Errorf("listening on %s (is another server there? choose another with --bind): %w", s.Bind, err)
+	}
+	announce(log, s, listener.Addr())
+	return serve(ctx, newServer(handler(s, door, sandboxes, log), log), listener)
+}
+
+// handler is the way of a request: an id, then into a sandbox or through the
+// door to the API.
+func handler(s Settings, door *auth.Door, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
+	intoSandboxes := gateway.New(gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log})
+	stripped := door.Strip(intoSandboxes)
+	control := door.Wrap(api.New(api.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}))
+	return requestid.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if intoSandboxes.Takes(r) {
+			stripped.ServeHTTP(w, r)
+			return
+		}
+		control.ServeHTTP(w, r)
+	}))
+}
+
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	server := &http.Server{
+		Handler:   h,
+		ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
+		Protocols: new(http.Protocols),
+		// E2B's proxies keep idle connections a little longer than ten
+		// minutes; shorter, and its SDKs meet connections that just closed.
+		IdleTimeout: 620 * time.Second,
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	auth.ConfigureServer(server)
+	return server
+}
+
+// serve returns when ctx has ended and requests have too, or were cut off.
+func serve(ctx context.Context, server *http.Server, listener net.Listener) error {
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	err := server.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close() // streams into sandboxes can last for hours
+	}
+	<-failed
+	return err
+}
+
+// announce says where the server is and, loudly, what is open.
+func announce(log *slog.Logger, s Settings, addr net.Addr) {
+	log.Info("Cube API Server is ready", "url", "http://"+addr.String(), "data", s.DataDir)
+	switch {
+	case s.AuthCallbackURL != "":
+	case s.exposed():
+		log.Warn("EVERYBODY who can reach this address may create and kill sandboxes: set --auth-callback-url, or bind to 127.0.0.1", "address", addr.String())
+	default:
+		log.Info("every request is allowed, from this machine alone; --auth-callback-url lets your service decide")
+	}
+}
+
+// lockDataDir makes sure that no second server works on the directory. The
+// kernel gives the lock back when the process ends, however it ends.
+func lockDataDir(dir string) (unlock func(), err error) {
+	// Others may pass through to what a sandbox's processes need, which run as
+	// nobody, and list nothing.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("making the data directory (choose another with --data-dir): %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the data directory: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("another server works on the data directory %s: stop it, or choose another with --data-dir", dir)
+	}
+	return func() { _ = file.Close() }, nil
+}

@@ -1,0 +1,104 @@
+// Command cube-api is the Cube API Server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"cube/app"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cube-api: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+// commands are what cube-api can do.
+type commands struct {
+	app.Settings `embed:""`
+
+	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the server (this is what cube-api does without a command)."`
+	Doctor  doctorCommand  `cmd:"" help:"Say whether this machine can run sandboxes, and what to do if not."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// output is where a command writes to.
+type output struct{ stdout, stderr io.Writer }
+
+// errHelp ends a run whose help was printed.
+var errHelp = errors.New("help was asked for")
+
+// run is the whole program: arguments in, an error out.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	// kong prints help and then calls an exit function, which must not return.
+	defer func() {
+		if r := recover(); r != nil && r != errHelp { //nolint:errorlint // our own value, never wrapped
+			panic(r)
+		}
+	}()
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("cube-api"),
+		kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { panic(errHelp) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "server", Title: "Server:"},
+			{Key: "auth", Title: "Who may do what:"},
+			{Key: "sandboxes", Title: "Sandboxes:"},
+			{Key: "log", Title: "Log:"},
+		}),
+	)
+	if err != nil {
+		return err
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return fmt.Errorf("%w ('cube-api --help' lists what can be set)", err)
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return parsed.Run(c.Settings, output{stdout, stderr})
+}
+
+const description = `Runs sandboxes for code that nobody has reviewed, behind the API of the E2B SDKs.
+
+Examples:
+  cube-api                                              on 127.0.0.1:3000, open to this machine
+  cube-api --auth-callback-url https://auth.example/verify
+  cube-api doctor                                       can this machine run sandboxes?
+
+What the SDKs need to know:
+  export E2B_API_URL=http://127.0.0.1:3000 E2B_SANDBOX_URL=http://127.0.0.1:3000
+  export E2B_API_KEY=e2b_0000                           whatever --auth-callback-url accepts`
+
+type serveCommand struct{}
+
+// Run is called by kong.
+func (serveCommand) Run(ctx context.Context, s app.Settings, out output) error {
+	return app.Run(ctx, s, newLogger(out.stderr, s.LogLevel, s.LogFormat))
+}
+
+// newLogger is called with checked settings.
+func newLogger(w io.Writer, level, format string) *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(level))
+	options := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+	"strings"
+
+	"cube"
+	"cube/internal/httperror"
+)
+
+// answer is the body of an error of the gateway, by E2B's names.
+type answer struct {
+	SandboxID string `json:"sandboxId"`
+	Message   string `json:"message"`
+	Port      uint16 `json:"port,omitempty"`
+	Code      int    `json:"code"`
+}
+
+// E2B's SDKs and users know these sentences.
+const (
+	messageNotFound   = "The sandbox was not found"
+	messagePortClosed = "The sandbox is running but port is not open"
+	messageBroken     = "The sandbox is running but the server on the port broke off the request"
+)
+
+func writeNotFound(w http.ResponseWriter, r *http.Request, t target) {
+	write(w, r, answer{SandboxID: string(t.id), Message: messageNotFound, Code: http.StatusBadGateway})
+}
+
+func writePortClosed(w http.ResponseWriter, r *http.Request, t target) {
+	write(w, r, answer{SandboxID: string(t.id), Message: messagePortClosed, Port: t.port, Code: http.StatusBadGateway})
+}
+
+func writeBroken(w http.ResponseWriter, r *http.Request, t target) {
+	write(w, r, answer{SandboxID: string(t.id), Message: messageBroken, Port: t.port, Code: http.StatusBadGateway})
+}
+
+// writeBadTarget answers a request that names no sandbox: 400, or for an id that
+// is none of ours the same as for one that is not there.
+func writeBadTarget(w http.ResponseWriter, r *http.Request, t target, err error) {
+	if cube.KindOf(err) == cube.NotFound {
+		id := string(t.id)
+		write(w, r, answer{SandboxID: id[:min(len(id), 64)], Message: messageNotFound, Code: http.StatusBadGateway})
+		return
+	}
+	httperror.Write(w, cube.Errorf(cube.Invalid, "The request names no sandbox: %v", err))
+}
+
+// write answers with JSON, or with a page where a person looks at it.
+func write(w http.ResponseWriter, r *http.Request, a answer) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Access-Control-Allow-Origin", "*") // else a page sees no status
+	h.Set("X-Content-Type-Options", "nosniff")
+	if isBrowser(r) {
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		w.WriteHeader(a.Code)
+		fmt.Fprintf(w, page, html.EscapeString(a.Message), html.EscapeString(a.Message), html.EscapeString(advice(a)))
+		return
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(a.Code)
+	_ = json.NewEncoder(w).Encode(a) // a client that went away is no error of ours
+}
+
+// isBrowser tells a person's browser, which asks for a page, from a program.
+func isBrowser(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html") && strings.Contains(r.Header.Get("User-Agent"), "Mozilla/")
+}
+
+// advice is what a person can do.
+func advice(a answer) string {
+	if a.Port == 0 {
+		return fmt.Sprintf("The sandbox %s has ended, or never was: its deadline may have passed.", a.SandboxID)
+	}
+	return fmt.Sprintf("Start a server on port %d in the sandbox %s, and load this page again.", a.Port, a.SandboxID)
+}
+
+const page = `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>%s</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em;color:#222}
+h1{font-size:1.3em}@media(prefers-color-scheme:dark){body{background:#1a1a1a;color:#ddd}}</style>
+<h1>%s</h1><p>%s</p></html>
+`

@@ -1,0 +1,169 @@
+// Package gateway carries traffic into sandboxes: to the agent, and to whatever
+// else listens inside. It finds out which sandbox and port a request means,
+// dials, and streams both ways.
+//
+// It must never buffer a stream, never let the server's own keys into a
+// sandbox, and never believe a sandbox's answer about anything but its content.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"time"
+
+	"cube"
+	"cube/internal/requestid"
+	"cube/lifecycle"
+)
+
+// Config is what a gateway needs.
+type Config struct {
+	Sandboxes *lifecycle.Sandboxes
+	// Domain is that of the sandboxes' host names; "" if there is none.
+	Domain string
+	Log    *slog.Logger
+}
+
+// Gateway is a handler for the requests that it Takes.
+type Gateway struct {
+	sandboxes *lifecycle.Sandboxes
+	domain    string
+	log       *slog.Logger
+	pools     pools
+	proxy     *httputil.ReverseProxy
+}
+
+// New makes a gateway.
+func New(c Config) *Gateway {
+	g := &Gateway{sandboxes: c.Sandboxes, domain: c.Domain, log: c.Log}
+	g.pools.dial, g.pools.done = g.dial, g.sandboxes.Done
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      &g.pools,
+		FlushInterval:  -1, // every write at once: it may be one line of a log
+		ModifyResponse: ownHeaders,
+		ErrorHandler:   g.fail,
+		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // what clients and sandboxes do wrong
+	}
+	return g
+}
+
+// internalPaths are the agent's for the server alone. Whatever is not plainly
+// another path counts as one of them: see isInternal.
+var internalPaths = map[string]bool{
+	"/init": true, "/freeze": true, "/unfreeze": true, "/collapse": true, "/fsfreeze": true, "/fsthaw": true,
+}
+
+// ServeHTTP serves one request into a sandbox.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t, err := g.target(r)
+	if err != nil {
+		writeBadTarget(w, r, t, err)
+		return
+	}
+	if t.port == cube.AgentPort && isInternal(r) {
+		http.NotFound(w, r)
+		return
+	}
+	done := g.sandboxes.Done(t.id)
+	if isClosed(done) {
+		writeNotFound(w, r, t)
+		return
+	}
+	// A sandbox that ends takes its streams along: without this, one whose
+	// connections idle would keep a client waiting for ever.
+	ctx, cancel := context.WithCancelCause(withTarget(r.Context(), t))
+	go func() {
+		select {
+		case <-done:
+			cancel(errEnded)
+		case <-ctx.Done():
+		}
+	}()
+	defer cancel(nil)
+	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// errEnded is the cause of the end of a request whose sandbox has ended.
+var errEnded = errors.New("the sandbox has ended")
+
+// rewrite prepares what goes into the sandbox. The host stays the client's: a
+// server inside may check it, or make links of it.
+func rewrite(r *httputil.ProxyRequest) {
+	r.Out.URL.Scheme = "http"
+	r.Out.URL.Host = targetOf(r.In.Context()).host()
+	r.Out.Host = r.In.Host
+	r.SetXForwarded()
+	// Keys of the control plane, which an over-eager client may send along, and
+	// the agent's other half of the door.
+	r.Out.Header.Del("X-Api-Key")
+	r.Out.Header.Del("X-Host-Key")
+	// net/http would ask for gzip and unpack it: what comes out is the
+	// sandbox's to choose.
+	if r.In.Header.Get("Accept-Encoding") == "" {
+		r.Out.Header.Set("Accept-Encoding", "identity")
+	}
+}
+
+// ownHeaders keeps a sandbox from speaking in the server's name.
+func ownHeaders(resp *http.Response) error {
+	resp.Header.Del(requestid.Header)
+	return nil
+}
+
+// Dialing a port is tried again for a moment: a server that was just started is
+// not listening yet, and E2B's users rely on that.
+const (
+	dialTries   = 5
+	dialPause   = 100 * time.Millisecond
+	dialTimeout = 10 * time.Second
+)
+
+// dial connects to a sandbox's port.
+func (g *Gateway) dial(ctx context.Context, t target) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	for try := 1; ; try++ {
+		conn, err := g.sandboxes.Dial(ctx, t.id, t.port)
+		if err == nil || cube.KindOf(err) != cube.Unavailable || try == dialTries {
+			return conn, err
+		}
+		select {
+		case <-time.After(dialPause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// fail answers where the sandbox does not.
+func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
+	t := targetOf(r.Context())
+	kind := cube.KindOf(err)
+	switch {
+	case errors.Is(context.Cause(r.Context()), errEnded), kind == cube.NotFound:
+		writeNotFound(w, r, t)
+	case r.Context().Err() != nil:
+		// The client went away.
+	case kind == cube.Unavailable:
+		writePortClosed(w, r, t)
+	default:
+		// The sandbox took the connection and broke it off: it is at fault, or
+		// about to end. The reason is of use to its owner, not to us.
+		g.log.Debug("a sandbox broke off a request", "request", requestid.From(r.Context()), "sandbox", t.id, "port", t.port, "error", err)
+		writeBroken(w, r, t)
+	}
+}
