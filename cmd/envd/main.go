@@ -18,20 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cube/envd"
+	"cube/envd/tunnel"
 )
 
 func main() {
 	listen := flag.String("listen", ":"+strconv.Itoa(envd.Port), "address to listen on")
-	notify := flag.Bool("notify", false, "write \"ready\" to standard output once listening, and close it")
+	listenTunnel := flag.String("listen-tunnel", ":"+strconv.Itoa(tunnel.Port), "address to listen on for connections to ports of the loopback addresses")
+	notify := flag.Bool("notify", false, "write \"ready\" to standard output once listening; what is written there and to standard error later goes nowhere")
 	pidsMax := flag.Int("pids-max", 0, "processes and threads in this sandbox, 0 for no limit")
 	flag.Parse()
-	if err := run(*listen, *notify, *pidsMax); err != nil {
+	if err := run(*listen, *listenTunnel, *notify, *pidsMax); err != nil {
 		fmt.Fprintln(os.Stderr, "envd:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen string, notify bool, pidsMax int) error {
+func run(listen, listenTunnel string, notify bool, pidsMax int) error {
 	if pidsMax > 0 {
 		// Root inside may raise it again. Then the machine's own limit ends
 		// the sandbox instead of refusing it a process.
@@ -39,6 +41,7 @@ func run(listen string, notify bool, pidsMax int) error {
 			return fmt.Errorf("limiting the processes: %w", err)
 		}
 	}
+	syscall.Umask(0o022) // of what is uploaded, and of every process that is started
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	agent := envd.New(log)
 	defer agent.Close()
@@ -55,6 +58,12 @@ func run(listen string, notify bool, pidsMax int) error {
 	if err != nil {
 		return err
 	}
+	tunnels, err := net.Listen("tcp", listenTunnel)
+	if err != nil {
+		return err
+	}
+	defer tunnels.Close()
+	go func() { _ = tunnel.Serve(tunnels) }() // until run returns
 	if notify {
 		if err := sayReady(); err != nil {
 			return err
@@ -69,8 +78,8 @@ func run(listen string, notify bool, pidsMax int) error {
 	return nil
 }
 
-// sayReady tells the server that it can ask, and gives the pipe away: nobody
-// reads from it any more.
+// sayReady tells the server that it can ask, and gives the pipes away: nobody
+// reads from them any more.
 func sayReady() error {
 	if _, err := fmt.Println("ready"); err != nil {
 		return err

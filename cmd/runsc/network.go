@@ -15,18 +15,15 @@ import (
 const guestInterface = "eth0"
 
 // setUpNetwork furnishes this process's network namespace: loopback, and a veth
-// pair to the server's namespace unless n is nil. gVisor takes addresses and
-// routes over from here.
-func setUpNetwork(n *launch.Network) error {
+// pair to the server's namespace. gVisor takes addresses and routes over from
+// here.
+func setUpNetwork(n launch.Network) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("finding lo: %w", err)
 	}
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("setting lo up: %w", err)
-	}
-	if n == nil {
-		return nil
 	}
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: guestInterface},
@@ -46,6 +43,9 @@ func setUpNetwork(n *launch.Network) error {
 	defer host.Close()
 	if err := setUpLink(host, n.HostInterface, n.Host); err != nil {
 		return err
+	}
+	if !n.Internet {
+		return nil
 	}
 	if err := netlink.RouteAdd(&netlink.Route{Gw: n.Host.Addr().AsSlice()}); err != nil {
 		return fmt.Errorf("adding the default route: %w", err)

@@ -101,7 +101,7 @@ func checkCgroups() Check {
 }
 
 func checkFirewall() Check {
-	name := fmt.Sprintf("cube-doctor-%d", os.Getpid())
+	const name = "cubedoctor"
 	err := installRules(name, name, netip.MustParsePrefix("192.0.2.0/30"))
 	if err == nil {
 		err = removeRules(name)

@@ -2,96 +2,60 @@ package gvisor
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
-
-	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/unet"
-	"gvisor.dev/gvisor/pkg/urpc"
+	"strconv"
+	"time"
 
 	"cube"
-	"cube/engine/gvisor/launch"
+	"cube/envd/tunnel"
 )
 
-// portForward is gVisor's method on the control socket, and portForwardOptions
-// its argument: it connects a socket of ours to a port on 127.0.0.1 inside. It
-// works after the server was restarted and needs nothing of the sandbox's link.
-const portForward = "containerManager.PortForward"
+// The way in is the sandbox's link: TCP to its agent, and through the agent to
+// every other port, so that those that are bound to 127.0.0.1 are reached too.
+// It needs nothing but the address, so it works after the server was restarted.
+//
+// gVisor's own port forwarding does all this without a link, and loses data: it
+// ignores that a write may take less than it was given, so a stream that its
+// reader does not keep up with has holes.
 
-type portForwardOptions struct {
-	urpc.FilePayload
-	ContainerID string
-	Port        uint16
-}
+// dialTimeout bounds connecting to a sandbox of this machine, which takes less
+// than a millisecond unless its kernel is stuck.
+const dialTimeout = 5 * time.Second
 
 // Dial implements cube.Engine.
 func (e *Engine) Dial(ctx context.Context, id cube.SandboxID, port uint16) (net.Conn, error) {
-	if _, ok := e.lookup(id); !ok {
+	r, ok := e.lookup(id)
+	// Packets to one that has ended go nowhere, and nobody says so.
+	if !ok || !e.running(id) {
 		return nil, notRunning(id)
 	}
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, fmt.Errorf("making a socket pair: %w", err)
+	guest := e.network.describe(r.Link, r.Internet).Guest.Addr().String()
+	if port == cube.AgentPort {
+		return e.dialAgent(ctx, id, guest, cube.AgentPort)
 	}
-	defer theirs.Close()
-	if err := e.forward(ctx, id, port, theirs); err != nil {
-		_ = ours.Close()
+	conn, err := e.dialAgent(ctx, id, guest, tunnel.Port)
+	if err != nil {
 		return nil, err
 	}
-	return ours, nil
+	if err := tunnel.Ask(ctx, conn, port); err != nil {
+		_ = conn.Close()
+		if ctx.Err() == nil && !e.running(id) {
+			return nil, notRunning(id)
+		}
+		return nil, cube.WrapError(cube.Unavailable, err, "nothing listens on port %d of sandbox %s", port, id)
+	}
+	return conn, nil
 }
 
-// forward asks the sandbox's kernel to connect socket to the port.
-func (e *Engine) forward(ctx context.Context, id cube.SandboxID, port uint16, socket *os.File) error {
-	control, err := unet.Connect(filepath.Join(e.dir(id), launch.ControlSocket), false)
-	if err != nil {
-		return notRunning(id)
-	}
-	client := urpc.NewClient(control)
-	defer client.Close()
-	done := make(chan error, 1)
-	go func() {
-		done <- client.Call(portForward, &portForwardOptions{
-			FilePayload: urpc.FilePayload{Files: []*os.File{socket}},
-			ContainerID: launch.ContainerID,
-			Port:        port,
-		}, nil)
-	}()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		_ = control.Shutdown() // ends the call
-		<-done
-		return cube.WrapError(cube.Unavailable, ctx.Err(), "port %d of sandbox %s did not take a connection in time", port, id)
-	}
-	var refused urpc.RemoteError
+// dialAgent connects to one of the agent's own ports.
+func (e *Engine) dialAgent(ctx context.Context, id cube.SandboxID, guest string, port uint16) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp4", net.JoinHostPort(guest, strconv.Itoa(int(port))))
 	switch {
 	case err == nil:
-		return nil
-	case errors.As(err, &refused) && strings.Contains(refused.Message, "connection"):
-		return cube.WrapError(cube.Unavailable, err, "nothing listens on port %d of sandbox %s", port, id)
-	case errors.As(err, &refused):
-		return fmt.Errorf("forwarding port %d of sandbox %s: %w", port, id, err)
+		return conn, nil
+	case ctx.Err() == nil && !e.running(id):
+		return nil, notRunning(id)
 	}
-	return cube.WrapError(cube.NotFound, err, "sandbox %s does not run", id)
-}
-
-// socketPair returns our end as a connection and theirs as a file.
-func socketPair() (net.Conn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
-	conn, err := net.FileConn(ours) // has its own duplicate
-	_ = ours.Close()
-	if err != nil {
-		_ = theirs.Close()
-		return nil, nil, err
-	}
-	return conn, theirs, nil
+	return nil, cube.WrapError(cube.Unavailable, err, "the agent of sandbox %s does not answer", id)
 }

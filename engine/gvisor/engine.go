@@ -64,9 +64,10 @@ type sandbox struct {
 // record is what stands in a sandbox's directory from when it runs, so that
 // another server can adopt it.
 type record struct {
-	Sentry launch.Process
-	Link   int    // of the network; noLink for a sandbox without
-	Root   string // the directory that it started from
+	Sentry   launch.Process
+	Link     int    // of the network; noLink before it has one
+	Internet bool   // whether the link leads anywhere
+	Root     string // the directory that it started from
 }
 
 const (
@@ -131,9 +132,7 @@ func (e *Engine) adopt() error {
 		}
 		e.sandboxes[id] = &sandbox{record: r}
 		inUse[r.Root] = true
-		if r.Link != noLink {
-			e.network.keep(r.Link)
-		}
+		e.network.keep(r.Link)
 	}
 	stray, err := e.network.strayInterfaces()
 	for _, name := range stray {

@@ -173,7 +173,7 @@ func TestNetwork(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s does not run", id)
 		}
-		n := e.network.describe(r.Link)
+		n := e.network.describe(r.Link, r.Internet)
 		return n.Host.Addr().String(), n.Guest.Addr().String()
 	}
 	hostOfA, _ := linkOf(a)
@@ -201,10 +201,15 @@ for i in $(seq 200); do curl -s -o /dev/null http://127.0.0.1:8080/ && exit 0; s
 			}
 		})
 	}
-	t.Run("a sandbox without internet reaches nothing and can be dialed", func(t *testing.T) {
+	t.Run("a sandbox without internet reaches nothing, even if it makes itself a route", func(t *testing.T) {
 		alone := started(t, e, func(r *cube.StartRequest) { r.Internet = false })
 		if got := reach(t, e, alone, testhost.InternetAddr); got != "closed" {
 			t.Errorf("the internet answers %q", got)
+		}
+		gateway, _ := linkOf(alone)
+		_, _ = shell(t.Context(), e, alone, "ip route add default via "+gateway)
+		if got := reach(t, e, alone, testhost.InternetAddr); got != "closed" {
+			t.Errorf("with a route of its own, the internet answers %q", got)
 		}
 	})
 	t.Run("the host cannot be reached after a restart of the server either", func(t *testing.T) {

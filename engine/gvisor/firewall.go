@@ -30,13 +30,18 @@ var closedRanges = []string{
 // The rules' words in nftables' own language, for `nft list table inet NAME`:
 //
 //	chain forward {
+//	  iifname "Px*" drop                          those that may reach nothing
 //	  iifname "P*" meta nfproto ipv6 drop         nothing but IPv4 comes out
 //	  iifname "P*" fib saddr . iif oif missing drop   only from the address that was given
 //	  iifname "P*" ip daddr @closed drop          the operator's networks, other sandboxes
 //	  oifname "P*" ct state established,related accept
 //	  oifname "P*" drop                           nobody outside begins
 //	}
-//	chain input       { iifname "P*" drop }       the host itself
+//	chain input {
+//	  iifname "P*" ct state established,related accept   answers to the server
+//	  iifname "P*" drop                           the host itself
+//	}
+//	chain output      { oifname "P*" meta skuid != 0 drop }   other users of this machine
 //	chain postrouting { ip saddr POOL oifname != "P*" masquerade }
 
 // installRules puts the table in place in one transaction, in place of one of
@@ -64,7 +69,10 @@ func installRules(table, interfacePrefix string, pool netip.Prefix) error {
 	to := matchInterface(expr.MetaKeyOIFNAME, interfacePrefix, expr.CmpOpEq)
 	drop, accept := verdict(expr.VerdictDrop), verdict(expr.VerdictAccept)
 
+	fromClosed := matchInterface(expr.MetaKeyIIFNAME, interfacePrefix+closedMark, expr.CmpOpEq)
+
 	forward := chain(c, t, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	rule(c, forward, fromClosed, drop)
 	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV6), drop)
 	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV4), sourceNotRoutedBack(), drop)
 	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV4), destinationIn(closed), drop)
@@ -72,7 +80,11 @@ func installRules(table, interfacePrefix string, pool netip.Prefix) error {
 	rule(c, forward, to, drop)
 
 	input := chain(c, t, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	rule(c, input, from, established(), accept)
 	rule(c, input, from, drop)
+
+	output := chain(c, t, "output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
+	rule(c, output, to, notRoot(), drop)
 
 	postrouting := chain(c, t, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	rule(c, postrouting, matchProtocol(unix.NFPROTO_IPV4), sourceIn(pool),
@@ -118,6 +130,14 @@ func matchProtocol(protocol byte) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}},
+	}
+}
+
+// notRoot is true for packets of a process that does not run as root.
+func notRoot() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeySKUID, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 	}
 }
 

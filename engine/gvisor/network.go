@@ -112,8 +112,8 @@ func (n *network) keep(link int) {
 
 // release removes the host's interface of a link, if the kernel has not yet,
 // and gives the link back.
-func (n *network) release(link int) error {
-	err := removeLink(n.interfaceName(link))
+func (n *network) release(link int, internet bool) error {
+	err := removeLink(n.interfaceName(link, internet))
 	if err == nil {
 		n.mu.Lock()
 		delete(n.used, link)
@@ -136,10 +136,20 @@ func removeLink(name string) error {
 	return nil
 }
 
-func (n *network) interfaceName(link int) string { return fmt.Sprintf("%s%x", n.prefix, link) }
+// closedMark follows the prefix in the names of the interfaces that lead nowhere
+// beyond the host: the firewall knows them by it.
+const closedMark = "x"
+
+func (n *network) interfaceName(link int, internet bool) string {
+	mark := closedMark
+	if internet {
+		mark = ""
+	}
+	return fmt.Sprintf("%s%s%x", n.prefix, mark, link)
+}
 
 // describe returns what the helper process needs to set a link up.
-func (n *network) describe(link int) *launch.Network {
+func (n *network) describe(link int, internet bool) launch.Network {
 	base := n.pool.Addr().As4()
 	first := binary.BigEndian.Uint32(base[:]) + uint32(link)<<(32-linkBits)
 	at := func(offset uint32) netip.Prefix {
@@ -147,7 +157,7 @@ func (n *network) describe(link int) *launch.Network {
 		binary.BigEndian.PutUint32(a[:], first+offset)
 		return netip.PrefixFrom(netip.AddrFrom4(a), linkBits)
 	}
-	return &launch.Network{HostInterface: n.interfaceName(link), Host: at(1), Guest: at(2)}
+	return launch.Network{HostInterface: n.interfaceName(link, internet), Internet: internet, Host: at(1), Guest: at(2)}
 }
 
 // strayInterfaces lists the interfaces with our prefix whose link nobody has.
@@ -165,7 +175,7 @@ func (n *network) strayInterfaces() ([]string, error) {
 		if !ours {
 			continue
 		}
-		if _, err := fmt.Sscanf(suffix, "%x", &link); err != nil || link > math.MaxInt32 || !n.used[link] {
+		if _, err := fmt.Sscanf(strings.TrimPrefix(suffix, closedMark), "%x", &link); err != nil || link > math.MaxInt32 || !n.used[link] {
 			stray = append(stray, i.Name)
 		}
 	}

@@ -69,16 +69,14 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	for _, b := range root.Binds {
 		request.Root.Binds = append(request.Root.Binds, launch.Bind(b))
 	}
-	if req.Internet {
-		link, err := e.network.take()
-		if err != nil {
-			return cube.Timings{}, cube.WrapError(cube.Exhausted, err, "no address is free for another sandbox: kill one, or start the server with a larger --sandbox-network")
-		}
-		e.mu.Lock()
-		s.Link = link
-		e.mu.Unlock()
-		request.Network = e.network.describe(link)
+	link, err := e.network.take()
+	if err != nil {
+		return cube.Timings{}, cube.WrapError(cube.Exhausted, err, "no address is free for another sandbox: kill one, or start the server with a larger --sandbox-network")
 	}
+	e.mu.Lock()
+	s.Link, s.Internet = link, req.Internet
+	e.mu.Unlock()
+	request.Network = e.network.describe(link, req.Internet)
 	prepared := time.Since(start)
 
 	ready, result, err := e.launch(ctx, req.ID, request)
@@ -91,7 +89,8 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 		return cube.Timings{}, err
 	}
 
-	running := record{Sentry: result.Sentry, Link: s.Link, Root: s.Root}
+	running := s.record
+	running.Sentry = result.Sentry
 	if err := writeRecord(e.dir(req.ID), running); err != nil {
 		return cube.Timings{}, fmt.Errorf("recording the sandbox: %w", err)
 	}

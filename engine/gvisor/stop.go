@@ -12,7 +12,7 @@ import (
 // Stop implements cube.Engine. It works from what is on the machine, so it also
 // removes what an earlier server has left half-made.
 func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
-	s, link := e.beginStop(id)
+	s, r := e.beginStop(id)
 	if s != nil {
 		defer s.stopping.Unlock()
 	}
@@ -20,8 +20,8 @@ func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
 		return fmt.Errorf("ending the processes of sandbox %s: %w", id, err)
 	}
 	err := e.cgroups.remove(ctx, id)
-	if link != noLink {
-		err = errors.Join(err, e.network.release(link))
+	if r.Link != noLink {
+		err = errors.Join(err, e.network.release(r.Link, r.Internet))
 	}
 	err = errors.Join(err, os.RemoveAll(e.dir(id)))
 	if err != nil {
@@ -37,19 +37,19 @@ func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
 
 // beginStop waits for its turn with a sandbox that is remembered. The link is
 // given back by the first alone: a second might take it from its next owner.
-func (e *Engine) beginStop(id cube.SandboxID) (*sandbox, int) {
+func (e *Engine) beginStop(id cube.SandboxID) (*sandbox, record) {
 	e.mu.Lock()
 	s := e.sandboxes[id]
 	e.mu.Unlock()
 	if s == nil {
-		return nil, noLink
+		return nil, record{Link: noLink}
 	}
 	s.stopping.Lock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.sandboxes[id] != s {
 		s.stopping.Unlock()
-		return nil, noLink
+		return nil, record{Link: noLink}
 	}
-	return s, s.Link
+	return s, s.record
 }

@@ -21,10 +21,11 @@ const (
 )
 
 // ContainerID is gVisor's name for a sandbox within the sandbox's own state
-// directory. It is the same for all, so the socket's path stays short.
+// directory. It is the same for all, so that the path of gVisor's control
+// socket stays short.
 const ContainerID = "sandbox"
 
-// ControlSocket is gVisor's control socket within a sandbox's directory.
+// ControlSocket is that socket within a sandbox's directory.
 const ControlSocket = "runsc-" + ContainerID + ".sock"
 
 // AgentPath is where the agent stands inside a sandbox.
@@ -35,14 +36,14 @@ const AgentReady = "ready\n"
 
 // Request is one sandbox to create.
 type Request struct {
-	ID          string        // also its host name
-	Dir         string        // its own directory: state, control socket, what it writes
-	Root        Root          // what it sees as /
-	CPUs        int           // processors that the code inside sees
-	MemoryBytes int64         // memory that the code inside sees
-	DiskBytes   int64         // what may be written on top of Root
-	Pids        int           // RLIMIT_NPROC of the code inside
-	Network     *Network      // nil: a loopback interface only
+	ID          string // also its host name
+	Dir         string // its own directory: state, control socket, what it writes
+	Root        Root   // what it sees as /
+	CPUs        int    // processors that the code inside sees
+	MemoryBytes int64  // memory that the code inside sees
+	DiskBytes   int64  // what may be written on top of Root
+	Pids        int    // RLIMIT_NPROC of the code inside
+	Network     Network
 	Timeout     time.Duration // after which the helper gives up
 }
 
@@ -63,6 +64,7 @@ type Bind struct {
 // each end.
 type Network struct {
 	HostInterface string // the host's end, by name
+	Internet      bool   // whether there is a way beyond the host's end
 	Host          netip.Prefix
 	Guest         netip.Prefix
 }
