@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"cube/internal/requestid"
@@ -40,21 +42,13 @@ type question struct {
 }
 
 func newCallback(c Config) (*callback, error) {
-	u, err := url.Parse(c.CallbackURL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Fragment != "" {
-		// The URL itself may hold a secret.
-		return nil, errors.New("--auth-callback-url: write the URL of your service, such as https://auth.example.com/verify")
+	if err := checkCallbackURL(c.CallbackURL); err != nil {
+		return nil, fmt.Errorf("--auth-callback-url: %w", err)
 	}
-	timeout, connect := c.Timeout, c.ConnectTimeout
-	if timeout <= 0 {
-		timeout = defaultTimeout
-	}
-	if connect <= 0 {
-		connect = defaultConnectTimeout
-	}
+	connect := cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
 	return &callback{
 		url:     c.CallbackURL,
-		timeout: timeout,
+		timeout: cmp.Or(c.Timeout, defaultTimeout),
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:                  nil, // keys must not go through a proxy that the environment names
@@ -64,7 +58,7 @@ func newCallback(c Config) (*callback, error) {
 				MaxIdleConnsPerHost:    idleConnections,
 				IdleConnTimeout:        90 * time.Second,
 				MaxResponseHeaderBytes: maxAnswerBytes,
-				DisableCompression:     true,
+				DisableCompression:     true, // it would send Accept-Encoding
 			},
 			// 3xx is no yes, and the key is for this service alone.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -72,54 +66,71 @@ func newCallback(c Config) (*callback, error) {
 	}, nil
 }
 
+// checkCallbackURL says what to write instead of a URL that cannot work. It
+// shows nothing of it: it may hold a secret.
+func checkCallbackURL(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Fragment != "" {
+		return errors.New("write the URL of your service, such as https://auth.example.com/verify")
+	}
+	if u.User != nil {
+		return errors.New("write the URL without a user and a password: they would be sent as Authorization, beside the client's key. A secret of your own can stand in the path or the query")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return errors.New("write a port from 1 to 65535 after the host, or none")
+		}
+	}
+	return nil
+}
+
 func (c *callback) close() { c.client.CloseIdleConnections() }
 
 // ask returns whether the answer is 200. An error means that there is no
-// answer: it does not hold the URL's secrets or the credential.
+// answer; it may be logged.
 func (c *callback) ask(ctx context.Context, q question) (allowed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, http.NoBody)
 	if err != nil {
-		return false, errors.New("the callback's URL cannot be asked")
+		return false, loggable(err)
 	}
-	req.Header = http.Header{
+	req.Header = q.headers()
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return false, loggable(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return false, nil // what follows is no body, and nothing would end reading it
+	}
+	// Read to its end, for the connection can be used again then. One that has
+	// no end costs its connection and changes nothing.
+	_, err = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
+	if resp.StatusCode != http.StatusOK {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, loggable(err) // a yes that breaks off was not given
+	}
+	return true, nil
+}
+
+// headers are all headers of the question.
+func (q question) headers() http.Header {
+	h := http.Header{
 		q.credential.header: {q.credential.value},
 		"X-Request-Path":    {q.path},
 		"X-Request-Method":  {q.method},
 		"User-Agent":        {"cube-api"},
 		// Never sent. It tells net/http that asking twice does no harm, so that
-		// it asks again, once, when an idle connection was closed by the other
-		// side before any answer: without it that is an error, 10 times in 20.
+		// it asks again on another connection when an idle one turns out to be
+		// closed by the other side. Without it that is an error, 10 times in 20.
+		// A new connection that breaks is not tried again.
 		"X-Idempotency-Key": nil,
 	}
 	if q.requestID != "" {
-		req.Header.Set(requestid.Header, q.requestID)
+		h.Set(requestid.Header, q.requestID)
 	}
-	resp, err := c.client.Do(req)
-	if err != nil {
-		return false, withoutURL(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		// A refusal needs no body. What is short is read all the same, so that
-		// the connection can be used again.
-		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
-		return false, nil
-	}
-	// An answer that breaks off was not given; one that never ends was, and the
-	// connection is closed on it.
-	if _, err := io.CopyN(io.Discard, resp.Body, maxAnswerBytes); err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("reading the answer: %w", withoutURL(err))
-	}
-	return true, nil
-}
-
-// withoutURL removes the URL from an error of net/http: it may hold a password
-// or a token.
-func withoutURL(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
-	}
-	return err
+	return h
 }

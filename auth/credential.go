@@ -34,7 +34,7 @@ func credentialOf(h http.Header) (credential, error) {
 		scheme, token, _ := strings.Cut(authorizations[0], " ")
 		token = strings.Trim(token, " ")
 		switch {
-		case strings.ContainsAny(scheme, "\t"):
+		case strings.Contains(scheme, "\t"):
 			return credential{}, errMalformed
 		case strings.EqualFold(scheme, "Bearer") && token != "":
 			return credential{"Authorization", "Bearer " + token}, checkKey(token)

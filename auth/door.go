@@ -4,12 +4,14 @@
 // The decision is delegated. Without a callback URL every request is allowed;
 // with one, the operator's service is asked once for each request, with the
 // credential, the path and the method, and 200 is the only yes. The package
-// must never know a route or a sandbox, never log a credential, and when in
-// doubt say no.
+// must never know a sandbox, nor more of the routes than /health and where a
+// name may hold a slash; never log a credential; and when in doubt say no.
 package auth
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -30,17 +32,19 @@ const (
 
 // Config is how the door decides.
 type Config struct {
-	// CallbackURL is the operator's service, http or https. "" means that every
+	// CallbackURL is the operator's service, http or https. Default "": every
 	// request is allowed and no credential is looked at.
 	CallbackURL string
 	// Timeout bounds one question from connecting to the end of the answer.
 	// Default 10 s.
 	Timeout time.Duration
-	// ConnectTimeout bounds connecting, TLS included. Default 2 s.
+	// ConnectTimeout bounds connecting, and then the TLS handshake. Default 2 s.
 	ConnectTimeout time.Duration
 	// Exempt is what needs no credential. Default ExemptHealth.
 	Exempt Exempt
-	Log    *slog.Logger
+	// Log gets one line for each question without an answer. Default
+	// slog.Default().
+	Log *slog.Logger
 }
 
 // Door decides on requests. It may be used concurrently.
@@ -56,21 +60,25 @@ const (
 	messageMalformed    = "Unauthorized: the credential cannot be read: send one header, 'Authorization: Bearer KEY' or 'X-API-Key: KEY', of at most 8 KiB without blanks in the key"
 	messageRefused      = "Unauthorized: the key does not allow this request"
 	messageUnavailable  = "Authentication is not available: the operator finds the cause in the server's log, under this answer's X-Request-Id"
-	messageMethod       = "This method is not served here"
+	messageMethod       = "This method is never served: send one of " + servedMethods
 )
 
-// New checks the settings and makes a door.
+// New checks the settings and makes a door. Its errors name the flag and say
+// what to write instead; they show nothing of the URL, which may hold a secret.
 func New(c Config) (*Door, error) {
-	d := &Door{exempt: c.Exempt, log: c.Log}
-	if d.exempt == "" {
-		d.exempt = ExemptHealth
+	d := &Door{exempt: cmp.Or(c.Exempt, ExemptHealth), log: cmp.Or(c.Log, slog.Default())}
+	if d.exempt != ExemptHealth && d.exempt != ExemptNone {
+		return nil, fmt.Errorf("--auth-exempt: write %q or %q", ExemptHealth, ExemptNone)
 	}
 	if c.CallbackURL == "" {
 		return d, nil
 	}
 	var err error
 	d.callback, err = newCallback(c)
-	return d, err
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // Close closes idle connections to the operator's service.
@@ -93,6 +101,7 @@ func (d *Door) Wrap(next http.Handler) http.Handler {
 			return
 		}
 		if err := d.decide(r); err != nil {
+			answerBeforeBody(w, r)
 			httperror.Write(w, err)
 			return
 		}
@@ -146,33 +155,8 @@ func (d *Door) decide(r *http.Request) error {
 	return nil
 }
 
-// isHealth tells whether a request is exactly GET or HEAD /health.
+// isHealth tells whether a request is exactly GET or HEAD /health. One with a
+// query is another request, and asks: what is free is one string.
 func isHealth(r *http.Request) bool {
-	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && wirePath(r) == "/health"
-}
-
-// refuseMethod answers the methods that would make the server a proxy or an
-// echo.
-func refuseMethod(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodConnect && r.Method != http.MethodTrace {
-		return false
-	}
-	httperror.WriteStatus(w, http.StatusMethodNotAllowed, messageMethod)
-	return true
-}
-
-// Limits of every request: a client that sends its headers slowly or without
-// end must not hold a connection.
-const (
-	maxHeaderBytes    = 64 << 10
-	readHeaderTimeout = 30 * time.Second
-)
-
-// ConfigureServer sets what the door needs of the HTTP server: limits on
-// headers, and that the server does not answer "OPTIONS *" by itself before the
-// door has seen it.
-func ConfigureServer(s *http.Server) {
-	s.MaxHeaderBytes = maxHeaderBytes
-	s.ReadHeaderTimeout = readHeaderTimeout
-	s.DisableGeneralOptionsHandler = true
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.RequestURI == "/health"
 }

@@ -27,10 +27,13 @@ func dropTrustHeaders(h http.Header) {
 	}
 }
 
-// isTrustHeader knows them in any spelling that some server takes for the same:
-// CGI makes "_" of "-", others fold ".".
+// foldName makes one of the spellings that some server takes for the same: CGI
+// makes "_" of "-", others fold ".".
+var foldName = strings.NewReplacer("_", "-", ".", "-")
+
+// isTrustHeader knows a trust header in any spelling.
 func isTrustHeader(name string) bool {
-	folded := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
+	folded := foldName.Replace(strings.ToLower(name))
 	if folded == "x-request-path" || folded == "x-request-method" {
 		return true
 	}
