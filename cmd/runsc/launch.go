@@ -98,7 +98,9 @@ func runscConfig(req launch.Request) (*config.Config, error) {
 		// to the file system; the gofer opens files for it.
 		"--directfs=false",
 		"--network=sandbox",
-		"--gofer-network-namespace=new",
+		// The one that it is started in, which is the sandbox's. Its system call
+		// filter lets it make no socket; a namespace of its own takes 6 ms.
+		"--gofer-network-namespace=host",
 		// Control groups are the server's work, see withLimits.
 		"--ignore-cgroups",
 		"--host-settings=ignore",
