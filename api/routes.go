@@ -7,55 +7,66 @@ import (
 	"cube"
 )
 
-// routes is the whole surface.
-func (a *api) routes() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, op := range map[string]operation{
-		"GET /health":       a.health,
-		"GET /openapi.yaml": a.document,
-
-		"POST /sandboxes":    a.createSandbox,
-		"POST /v2/sandboxes": a.createSandboxV2,
-		"GET /sandboxes":     a.listRunningSandboxes,
-		"GET /v2/sandboxes":  a.listSandboxes,
-
+// operations is what is served; openapi.yaml describes the same.
+func (a *api) operations() map[string]operation {
+	return map[string]operation{
+		"GET /health":                            a.health,
+		"GET /openapi.yaml":                      a.document,
+		"POST /sandboxes":                        a.createSandbox,
+		"POST /v2/sandboxes":                     a.createSandboxV2,
+		"GET /sandboxes":                         a.listRunningSandboxes,
+		"GET /v2/sandboxes":                      a.listSandboxes,
 		"GET /sandboxes/{sandboxID}":             a.getSandbox,
 		"DELETE /sandboxes/{sandboxID}":          a.killSandbox,
 		"POST /sandboxes/{sandboxID}/connect":    a.connectSandbox,
 		"POST /v2/sandboxes/{sandboxID}/connect": a.connectSandboxV2,
 		"POST /sandboxes/{sandboxID}/timeout":    a.setSandboxTimeout,
 		"POST /sandboxes/{sandboxID}/refreshes":  a.refreshSandbox,
-		"POST /sandboxes/{sandboxID}/pause":      unsupported("Pausing sandboxes"),
-		"POST /sandboxes/{sandboxID}/resume":     unsupported("Resuming sandboxes"),
-		"POST /sandboxes/{sandboxID}/fork":       unsupported("Forking sandboxes"),
-		"POST /sandboxes/{sandboxID}/snapshots":  unsupported("Snapshots"),
-		"PUT /sandboxes/{sandboxID}/network":     unsupported("Changing a sandbox's network rules"),
-		"GET /sandboxes/{sandboxID}/metrics":     unsupported("The history of a sandbox's metrics"),
-		"GET /sandboxes/{sandboxID}/logs":        unsupported("Sandbox logs"),
-		"GET /v2/sandboxes/{sandboxID}/logs":     unsupported("Sandbox logs"),
-		"GET /sandboxes/metrics":                 unsupported("Metrics of several sandboxes"),
-		"GET /snapshots":                         unsupported("Snapshots"),
-		"/templates":                             unsupported("Managing templates"),
-		"/templates/{rest...}":                   unsupported("Managing templates"),
-		"/v2/templates":                          unsupported("Managing templates"),
-		"/v2/templates/{rest...}":                unsupported("Managing templates"),
-		"/v3/templates":                          unsupported("Managing templates"),
-		"/volumes":                               unsupported("Volumes"),
-		"/volumes/{rest...}":                     unsupported("Volumes"),
-		"/volumecontent/{rest...}":               unsupported("Volumes"),
-		"/secrets":                               unsupported("Secrets"),
-		"/secrets/{rest...}":                     unsupported("Secrets"),
-		"/teams":                                 unsupported("Teams"),
-		"/teams/{rest...}":                       unsupported("Teams"),
-		"/api-keys":                              unsupported("Managing API keys"),
-		"/api-keys/{rest...}":                    unsupported("Managing API keys"),
-		"/access-tokens":                         unsupported("Access tokens"),
-		"/access-tokens/{rest...}":               unsupported("Access tokens"),
-		"/nodes":                                 unsupported("Nodes"),
-		"/nodes/{rest...}":                       unsupported("Nodes"),
-		"/events/{rest...}":                      unsupported("Lifecycle events and webhooks"),
-	} {
+	}
+}
+
+// unsupportedRoutes are those of E2B's that are not built, with the name of the
+// feature.
+var unsupportedRoutes = map[string]string{
+	"POST /sandboxes/{sandboxID}/pause":     "Pausing sandboxes",
+	"POST /sandboxes/{sandboxID}/resume":    "Resuming sandboxes",
+	"POST /sandboxes/{sandboxID}/fork":      "Forking sandboxes",
+	"POST /sandboxes/{sandboxID}/snapshots": "Snapshots",
+	"PUT /sandboxes/{sandboxID}/network":    "Changing a sandbox's network rules",
+	"GET /sandboxes/{sandboxID}/metrics":    "The history of a sandbox's metrics",
+	"GET /sandboxes/{sandboxID}/logs":       "Sandbox logs",
+	"GET /v2/sandboxes/{sandboxID}/logs":    "Sandbox logs",
+	"GET /sandboxes/metrics":                "Metrics of several sandboxes",
+	"GET /snapshots":                        "Snapshots",
+	"/templates":                            "Managing templates",
+	"/templates/{rest...}":                  "Managing templates",
+	"/v2/templates":                         "Managing templates",
+	"/v2/templates/{rest...}":               "Managing templates",
+	"/v3/templates":                         "Managing templates",
+	"/volumes":                              "Volumes",
+	"/volumes/{rest...}":                    "Volumes",
+	"/volumecontent/{rest...}":              "Volumes",
+	"/secrets":                              "Secrets",
+	"/secrets/{rest...}":                    "Secrets",
+	"/teams":                                "Teams",
+	"/teams/{rest...}":                      "Teams",
+	"/api-keys":                             "Managing API keys",
+	"/api-keys/{rest...}":                   "Managing API keys",
+	"/access-tokens":                        "Access tokens",
+	"/access-tokens/{rest...}":              "Access tokens",
+	"/nodes":                                "Nodes",
+	"/nodes/{rest...}":                      "Nodes",
+	"/events/{rest...}":                     "Lifecycle events and webhooks",
+}
+
+// routes is the whole surface.
+func (a *api) routes() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, op := range a.operations() {
 		mux.Handle(pattern, a.serve(op))
+	}
+	for pattern, feature := range unsupportedRoutes {
+		mux.Handle(pattern, a.serve(unsupported(feature)))
 	}
 	return a.withErrors(mux)
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // requestUser returns the account that an RPC is for: E2B's SDKs name it as the
-// user of HTTP basic authentication, without a password.
+// user of HTTP basic authentication, without a password. The token has decided
+// already who may ask; this only says as whom.
 func (a *Agent) requestUser(header http.Header) (users.User, error) {
 	u, err := a.settings.user(basicUser(header))
 	if err != nil {

@@ -24,15 +24,15 @@ type settings struct {
 // fallbackUser is who commands run as when nobody says otherwise.
 const fallbackUser = "user"
 
-// initRequest is the body of POST /init. Its first six fields are E2B's.
+// initRequest is the body of POST /init: E2B's, with an id and a key of ours.
+// E2B's timestamp is not read: the clock in here is the machine's.
 type initRequest struct {
 	EnvVars        map[string]string `json:"envVars"`
-	AccessToken    string            `json:"accessToken"`
-	Timestamp      string            `json:"timestamp"` // RFC 3339; the clock is the machine's, so it is not needed
-	DefaultUser    string            `json:"defaultUser"`
-	DefaultWorkdir string            `json:"defaultWorkdir"`
+	AccessToken    string            `json:"accessToken"`    // "" opens the sandbox to all who reach it
+	DefaultUser    string            `json:"defaultUser"`    // "" means fallbackUser
+	DefaultWorkdir string            `json:"defaultWorkdir"` // "" means the user's home
 	SandboxID      string            `json:"sandboxID"`
-	HostKey        string            `json:"hostKey"`
+	HostKey        string            `json:"hostKey"` // what the next /init must present
 }
 
 var errHostKey = errors.New("the agent is initialised: only the server may change its settings")

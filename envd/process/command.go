@@ -81,6 +81,9 @@ func lookPath(name, dir, path string) (string, error) {
 		return name, nil
 	}
 	for _, place := range filepath.SplitList(path) {
+		if !filepath.IsAbs(place) {
+			place = filepath.Join(dir, place)
+		}
 		candidate := filepath.Join(place, name)
 		if info, err := os.Stat(candidate); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return candidate, nil

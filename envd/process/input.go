@@ -3,7 +3,10 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"syscall"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -59,37 +62,73 @@ func (s *Service) CloseStdin(_ context.Context, r *connect.Request[pb.CloseStdin
 	return connect.NewResponse(&pb.CloseStdinResponse{}), nil
 }
 
-// SendSignal signals a process with all that it started in its group.
-func (s *Service) SendSignal(_ context.Context, r *connect.Request[pb.SendSignalRequest]) (*connect.Response[pb.SendSignalResponse], error) {
-	p, err := s.findRunning(r.Msg.GetProcess())
+// write writes to the terminal or the standard input. A process that does not
+// read makes it wait as long as ctx allows.
+func (p *running) write(ctx context.Context, in *pb.ProcessInput) error {
+	data, err := p.inputData(in)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var signal syscall.Signal
-	switch r.Msg.GetSignal() {
-	case pb.Signal_SIGNAL_SIGKILL:
-		signal = syscall.SIGKILL
-	case pb.Signal_SIGNAL_SIGTERM:
-		signal = syscall.SIGTERM
-	default:
-		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("no such signal: SIGNAL_SIGKILL and SIGNAL_SIGTERM can be sent"))
+	select {
+	case p.writing <- struct{}{}:
+		defer func() { <-p.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if err := p.signal(signal); err != nil {
-		return nil, err
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = p.input.SetWriteDeadline(time.Unix(1, 0))
+		close(interrupted)
+	})
+	_, err = p.input.Write(data)
+	if !stop() {
+		<-interrupted
+		_ = p.input.SetWriteDeadline(time.Time{})
 	}
-	return connect.NewResponse(&pb.SendSignalResponse{}), nil
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ctx.Err()
+	case errors.Is(err, os.ErrClosed):
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the standard input of the process was closed"))
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.EIO):
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the process reads no more"))
+	}
+	return fmt.Errorf("writing to process %d: %w", p.info.GetPid(), err)
 }
 
-// Update changes the size of a process's terminal.
-func (s *Service) Update(_ context.Context, r *connect.Request[pb.UpdateRequest]) (*connect.Response[pb.UpdateResponse], error) {
-	p, err := s.findRunning(r.Msg.GetProcess())
-	if err != nil {
-		return nil, err
-	}
-	if size := r.Msg.GetPty().GetSize(); size != nil {
-		if err := p.resize(size); err != nil {
-			return nil, err
+// inputData returns what to write, if it is of the kind that the process takes.
+func (p *running) inputData(in *pb.ProcessInput) ([]byte, error) {
+	invalid := func(message string) error { return connect.NewError(connect.CodeInvalidArgument, errors.New(message)) }
+	switch in := in.GetInput().(type) {
+	case *pb.ProcessInput_Stdin:
+		if p.hasTTY {
+			return nil, invalid("the process has a terminal: send the input as 'pty'")
 		}
+		if p.input == nil {
+			return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the process was started without a standard input: start it with 'stdin' true"))
+		}
+		return in.Stdin, nil
+	case *pb.ProcessInput_Pty:
+		if !p.hasTTY {
+			return nil, invalid("the process has no terminal: send the input as 'stdin'")
+		}
+		return in.Pty, nil
 	}
-	return connect.NewResponse(&pb.UpdateResponse{}), nil
+	return nil, invalid("no input: send 'stdin' or 'pty'")
+}
+
+// closeInput ends the standard input. It does no harm to end it twice.
+func (p *running) closeInput() error {
+	if p.hasTTY {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the process has a terminal: send it an end of input (control-D) instead"))
+	}
+	if p.input == nil {
+		return nil
+	}
+	if err := p.input.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }

@@ -49,12 +49,8 @@ func (c *children) wait(cmd *exec.Cmd) {
 	}
 }
 
-// collectOrphans collects what is not ours, until done is closed. It does
-// nothing in a process that inherits nothing.
+// collectOrphans collects what is not ours, until done is closed.
 func (c *children) collectOrphans(done <-chan struct{}) {
-	if os.Getpid() != 1 {
-		return
-	}
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGCHLD)
 	defer signal.Stop(ended)

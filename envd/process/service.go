@@ -7,11 +7,13 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
+	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -34,6 +36,7 @@ type Service struct {
 	cfg      Config
 	children *children
 	done     chan struct{} // closed by Close
+	tasks    sync.WaitGroup
 
 	mu        sync.Mutex
 	processes map[uint32]*running // by process id, the ended ones too for a while
@@ -42,32 +45,37 @@ type Service struct {
 const (
 	// endedKept is how long the end of a process can be asked for.
 	endedKept = 30 * time.Second
-	// defaultKeepalive is how often a silent stream says that it lives.
-	defaultKeepalive = 90 * time.Second
 	// killWait is how long a process may take to end after it was killed at
 	// its deadline, before its stream ends without it.
 	killWait = 5 * time.Second
+	// oomScore makes the kernel, where it has a choice, end a process of the
+	// user before this agent: proc(5).
+	oomScore = "100"
 )
 
 // NewService makes the service, and in the first process of a system begins to
 // collect the orphans.
 func NewService(cfg Config) *Service {
 	s := &Service{cfg: cfg, children: newChildren(), done: make(chan struct{}), processes: map[uint32]*running{}}
-	go s.children.collectOrphans(s.done)
+	if os.Getpid() == 1 {
+		s.tasks.Go(func() { s.children.collectOrphans(s.done) })
+	}
 	return s
 }
 
-// Close kills all processes.
+// Close kills all processes and waits for their end. Nothing may be asked of
+// the service afterwards.
 func (s *Service) Close() {
-	close(s.done)
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	close(s.done)
 	for _, p := range s.processes {
 		_ = p.signal(syscall.SIGKILL)
 	}
+	s.mu.Unlock()
+	s.tasks.Wait()
 }
 
-// List returns the processes that run.
+// List returns the processes that run, by their ids.
 func (s *Service) List(context.Context, *connect.Request[pb.ListRequest]) (*connect.Response[pb.ListResponse], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,49 +85,56 @@ func (s *Service) List(context.Context, *connect.Request[pb.ListRequest]) (*conn
 			list.Processes = append(list.Processes, p.info)
 		}
 	}
+	slices.SortFunc(list.Processes, func(a, b *pb.ProcessInfo) int { return cmp.Compare(a.GetPid(), b.GetPid()) })
 	return connect.NewResponse(list), nil
 }
 
-// Start starts a process and streams its events until its end. At the call's
-// deadline it kills the process.
+// Start starts a process and streams its events until its end. The call's
+// deadline is the process's, also when the client goes away before: it is
+// killed then.
 func (s *Service) Start(ctx context.Context, r *connect.Request[pb.StartRequest], stream *connect.ServerStream[pb.StartResponse]) error {
 	cmd, err := s.command(r)
 	if err != nil {
 		return err
 	}
-	p := &running{cmd: cmd, done: make(chan struct{})}
-	following, stop := context.WithCancel(ctx)
-	defer stop()
-	f := p.audience.join(following) // before the start, so that nothing is missed
-	defer p.audience.leave(f)
-
-	var size *pb.PTY_Size
-	if r.Msg.GetPty() != nil {
-		size = r.Msg.GetPty().GetSize()
-		if size == nil {
-			size = &pb.PTY_Size{Cols: 80, Rows: 24}
-		}
-	}
+	p := newRunning(cmd)
+	f := p.audience.join(ctx) // before the start, so that nothing is missed
+	defer p.audience.leave(f, nil)
 	stdin := r.Msg.Stdin == nil || r.Msg.GetStdin()
-	if err := p.begin(s.children, size, stdin); err != nil {
+	if err := p.begin(s.children, terminalSize(r.Msg.GetPty()), stdin); err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("starting %q: %w", r.Msg.GetProcess().GetCmd(), err))
 	}
 	p.info = &pb.ProcessInfo{Config: r.Msg.GetProcess(), Pid: uint32(cmd.Process.Pid), Tag: r.Msg.Tag}
+	if deadline, ok := ctx.Deadline(); ok {
+		p.killAt(deadline)
+	}
 	s.keep(p)
 
-	err = relay(following, p, f, keepalive(r.Header()), func(e *pb.ProcessEvent) error {
-		return stream.Send(&pb.StartResponse{Event: e})
-	})
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) && !p.isDone() {
-		stop() // it may be waiting for us to read
-		_ = p.signal(syscall.SIGKILL)
+	send := func(e *pb.ProcessEvent) error { return stream.Send(&pb.StartResponse{Event: e}) }
+	err = relay(p, f, keepalive(r.Header()), send)
+	switch {
+	case p.outOfTime.Load(), errors.Is(err, context.DeadlineExceeded):
 		select {
 		case <-p.done:
 		case <-time.After(killWait):
 		}
 		return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the command's time was over: it was killed"))
+	case err != nil:
+		return err
 	}
-	return err
+	return send(p.endEvent())
+}
+
+// terminalSize returns the size of the terminal that is asked for, nil if none
+// is.
+func terminalSize(asked *pb.PTY) *pb.PTY_Size {
+	if asked == nil {
+		return nil
+	}
+	if asked.GetSize() == nil {
+		return &pb.PTY_Size{Cols: 80, Rows: 24}
+	}
+	return asked.GetSize()
 }
 
 // Connect streams the events of a process from now on. A process that ended a
@@ -129,72 +144,28 @@ func (s *Service) Connect(ctx context.Context, r *connect.Request[pb.ConnectRequ
 	if err != nil {
 		return err
 	}
-	following, stop := context.WithCancel(ctx)
-	defer stop()
-	f := p.audience.join(following)
-	defer p.audience.leave(f)
-	return relay(following, p, f, keepalive(r.Header()), func(e *pb.ProcessEvent) error {
-		return stream.Send(&pb.ConnectResponse{Event: e})
-	})
-}
-
-// relay sends the start, then what the follower gets, then the end.
-func relay(ctx context.Context, p *running, f *follower, every time.Duration, send func(*pb.ProcessEvent) error) error {
-	err := send(&pb.ProcessEvent{Event: &pb.ProcessEvent_Start{Start: &pb.ProcessEvent_StartEvent{Pid: p.info.GetPid()}}})
-	silence := time.NewTimer(every)
-	defer silence.Stop()
-	for err == nil {
-		select {
-		case e := <-f.events:
-			err = send(e)
-			silence.Reset(every)
-			continue
-		default:
-		}
-		select {
-		case e := <-f.events:
-			err = send(e)
-		case <-p.done:
-			return finish(p, f, send)
-		case <-silence.C:
-			err = send(&pb.ProcessEvent{Event: &pb.ProcessEvent_Keepalive{Keepalive: &pb.ProcessEvent_KeepAlive{}}})
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		silence.Reset(every)
+	f := p.audience.join(ctx)
+	defer p.audience.leave(f, nil)
+	send := func(e *pb.ProcessEvent) error { return stream.Send(&pb.ConnectResponse{Event: e}) }
+	if err := relay(p, f, keepalive(r.Header()), send); err != nil {
+		return err
 	}
-	return err
-}
-
-// finish sends what was published before the end, and the end.
-func finish(p *running, f *follower, send func(*pb.ProcessEvent) error) error {
-	for {
-		select {
-		case e := <-f.events:
-			if err := send(e); err != nil {
-				return err
-			}
-		default:
-			return send(&pb.ProcessEvent{Event: &pb.ProcessEvent_End{End: p.end}})
-		}
-	}
-}
-
-// keepalive reads how often a client wants to hear from a silent stream.
-func keepalive(header http.Header) time.Duration {
-	seconds, err := strconv.Atoi(header.Get("Keepalive-Ping-Interval"))
-	if err != nil || seconds < 1 || seconds > 3600 {
-		return defaultKeepalive
-	}
-	return time.Duration(seconds) * time.Second
+	return send(p.endEvent())
 }
 
 // keep remembers a process until some time after its end.
 func (s *Service) keep(p *running) {
+	pid := p.info.GetPid()
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(oomScore), 0) // not every kernel has it
 	s.mu.Lock()
-	s.processes[p.info.GetPid()] = p
-	s.mu.Unlock()
-	go func() {
+	defer s.mu.Unlock()
+	select {
+	case <-s.done: // Close did not see it
+		_ = p.signal(syscall.SIGKILL)
+	default:
+	}
+	s.processes[pid] = p
+	s.tasks.Go(func() {
 		p.follow(s.children)
 		select {
 		case <-time.After(endedKept):
@@ -202,10 +173,10 @@ func (s *Service) keep(p *running) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.processes[p.info.GetPid()] == p { // the id may have been used again
-			delete(s.processes, p.info.GetPid())
+		if s.processes[pid] == p { // the id may have been used again
+			delete(s.processes, pid)
 		}
-	}()
+	})
 }
 
 // find returns the process that is meant; of those with one tag, one that runs.

@@ -17,7 +17,7 @@ import (
 // User is an account.
 type User struct {
 	Name   string
-	Home   string
+	Home   string // absolute
 	UID    uint32
 	GID    uint32
 	Groups []uint32 // supplementary
@@ -35,7 +35,7 @@ func Lookup(name string) (User, error) {
 	if err != nil {
 		return User{}, ErrUnknown{name}
 	}
-	u := User{Name: found.Username, Home: found.HomeDir}
+	u := User{Name: found.Username, Home: filepath.Join("/", found.HomeDir)}
 	if u.UID, err = number(found.Uid); err != nil {
 		return User{}, err
 	}
@@ -61,21 +61,8 @@ func number(s string) (uint32, error) {
 	return uint32(n), err
 }
 
-// Names returns the names of an owner and a group, or their numbers where there
-// are no names.
-func Names(uid, gid uint32) (owner, group string) {
-	owner, group = strconv.FormatUint(uint64(uid), 10), strconv.FormatUint(uint64(gid), 10)
-	if u, err := user.LookupId(owner); err == nil {
-		owner = u.Username
-	}
-	if g, err := user.LookupGroupId(group); err == nil {
-		group = g.Name
-	}
-	return owner, group
-}
-
-// Resolve returns the absolute path that the user means: "~" and what is
-// relative begin in workdir, or in the user's home if that is "".
+// Resolve returns the absolute path that the user means: "~" is their home, and
+// what is relative begins in workdir, or in their home if that is "".
 func (u User) Resolve(path, workdir string) string {
 	if path == "~" || strings.HasPrefix(path, "~/") {
 		return filepath.Join(u.Home, path[1:])
@@ -84,9 +71,9 @@ func (u User) Resolve(path, workdir string) string {
 		return filepath.Clean(path)
 	}
 	if workdir == "" {
-		workdir = u.Home
+		return filepath.Join(u.Home, path)
 	}
-	return filepath.Join(workdir, path)
+	return filepath.Join(u.Resolve(workdir, ""), path)
 }
 
 // MakeDirs makes a directory and its parents; those that were not there belong
@@ -107,10 +94,12 @@ func (u User) MakeDirs(dir string) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil // somebody else was faster
-		}
+	err = os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) { // somebody else was faster, or it is a link to nothing
+		_, err = os.Stat(dir)
+		return err
+	}
+	if err != nil {
 		return err
 	}
 	return os.Lchown(dir, int(u.UID), int(u.GID))

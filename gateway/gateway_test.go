@@ -1,0 +1,256 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cube"
+	"cube/engine/fake"
+	"cube/lifecycle"
+	"cube/store/sqlite"
+)
+
+// world is a gateway before sandboxes in memory.
+type world struct {
+	*httptest.Server
+	engine    *fake.Engine
+	sandboxes *lifecycle.Sandboxes
+}
+
+// newWorld makes one in whose sandboxes a server listens on port 8000.
+func newWorld(t *testing.T, inside http.HandlerFunc) *world {
+	t.Helper()
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "cube.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	w := &world{engine: &fake.Engine{Servers: map[uint16]http.Handler{8000: inside}}}
+	w.sandboxes = lifecycle.New(lifecycle.Config{
+		Store: store, Engine: w.engine, Log: log,
+		Templates: []cube.Template{{ID: "base", Snapshot: cube.BaseSnapshot, Resources: cube.Resources{CPUs: 1, MemoryMB: 64, DiskMB: 1, Pids: 1}}},
+	})
+	if err := w.sandboxes.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Server = httptest.NewServer(New(Config{Sandboxes: w.sandboxes, Domain: "cube.test:8443", Log: log}))
+	t.Cleanup(func() {
+		w.Close()
+		w.sandboxes.Close()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func (w *world) create(t *testing.T) cube.SandboxID {
+	t.Helper()
+	created, err := w.sandboxes.Create(t.Context(), lifecycle.CreateRequest{Template: "base", Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created.Sandbox.ID
+}
+
+// get asks for a path on port 8000 of a sandbox.
+func (w *world) get(t *testing.T, id cube.SandboxID, path string, headers ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "8000-" + string(id) + ".cube.test"
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := w.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func TestWhichRequestsAreForASandbox(t *testing.T) {
+	const id = "i0123456789abcdefghij"
+	g := New(Config{Domain: "cube.test:8443", Log: slog.New(slog.DiscardHandler)})
+	for _, row := range []struct {
+		host, sandbox, port string
+		takes               bool
+		want                target
+	}{
+		{"49983-" + id + ".cube.test", "", "", true, target{id, 49983}},
+		{"49983-" + id + ".cube.test:8443", "", "", true, target{id, 49983}},
+		{"49983-" + strings.ToUpper(id) + ".Cube.Test", "", "", true, target{id, 49983}},
+		{"8000-" + id + ".localhost:3000", "", "", true, target{id, 8000}},
+		{"8000-" + id + ".anything.example", "", "", true, target{id, 8000}},
+		{"8000-" + id + ".localhost", "iother", "1", true, target{id, 8000}}, // the name is what the browser shows
+		{"localhost:3000", id, "49983", true, target{id, 49983}},
+		{"127.0.0.1:3000", id, "49983", true, target{id, 49983}},
+		{"[::1]:3000", id, "49983", true, target{id, 49983}},
+		{"sandbox.cube.test:8443", id, "49983", true, target{id, 49983}},
+		{"api.cube.test", id, "49983", false, target{}},
+		{"sandbox.evil.example", id, "49983", false, target{}},
+		{"localhost", "", "49983", false, target{}},
+		{"api.cube.test", "", "", false, target{}},
+		{"localhost", "", "", false, target{}},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = row.host
+		if row.sandbox != "" {
+			r.Header.Set(sandboxHeader, row.sandbox)
+		}
+		if row.port != "" {
+			r.Header.Set(portHeader, row.port)
+		}
+		if got := g.Takes(r); got != row.takes {
+			t.Errorf("%+v: taken %v", row, got)
+			continue
+		}
+		if !row.takes {
+			continue
+		}
+		if got, err := g.target(r); err != nil || got != row.want {
+			t.Errorf("%+v: target %+v, %v", row, got, err)
+		}
+	}
+}
+
+func TestKeysOfTheServerDoNotGetInAndItsHeadersNotOut(t *testing.T) {
+	w := newWorld(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "forged")
+		fmt.Fprintf(w, "%q %q %q %s %s", r.Header.Get("X-Api-Key"), r.Header.Get("X-Host-Key"), r.Header.Get("Authorization"), r.Host, r.Header.Get("Accept-Encoding"))
+	})
+	id := w.create(t)
+	resp := w.get(t, id, "/", "X-Api-Key", "k", "X-Host-Key", "h", "Authorization", "Basic mine", "Accept-Encoding", "br")
+	body, _ := io.ReadAll(resp.Body)
+	if want := fmt.Sprintf(`"" "" "Basic mine" 8000-%s.cube.test br`, id); string(body) != want {
+		t.Errorf("inside it is %s, want %s", body, want)
+	}
+	if resp.Header.Get("X-Request-Id") != "" {
+		t.Error("the sandbox set X-Request-Id")
+	}
+}
+
+func TestAStreamIsFlushedAndBreaksWhenTheSandboxEnds(t *testing.T) {
+	w := newWorld(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "first\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	id := w.create(t)
+	body := bufio.NewReader(w.get(t, id, "/").Body)
+	if line, err := body.ReadString('\n'); err != nil || line != "first\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if err := w.sandboxes.Kill(t.Context(), id, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, body); err == nil {
+		t.Error("the stream ends as if it were complete")
+	}
+}
+
+func TestErrorsHaveE2BsForm(t *testing.T) {
+	w := newWorld(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	id := w.create(t)
+	const absent = "i00000000000000000000"
+	for name, row := range map[string]struct {
+		host string
+		want map[string]any
+	}{
+		"an unknown sandbox":       {"1-" + absent + ".localhost", map[string]any{"sandboxId": absent, "message": "The sandbox was not found", "code": 502.0}},
+		"an id of another form":    {"1-abc.localhost", map[string]any{"sandboxId": "abc", "message": "The sandbox was not found", "code": 502.0}},
+		"a closed port":            {"9-" + string(id) + ".localhost", map[string]any{"sandboxId": string(id), "message": "The sandbox is running but port is not open", "port": 9.0, "code": 502.0}},
+		"a server that breaks off": {"8000-" + string(id) + ".localhost", map[string]any{"sandboxId": string(id), "message": messageBroken, "port": 8000.0, "code": 502.0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, browser := range []bool{false, true} {
+				req, err := http.NewRequest("GET", w.URL, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Host = row.host
+				if browser {
+					req.Header.Set("Accept", "text/html,*/*")
+					req.Header.Set("User-Agent", "Mozilla/5.0")
+				}
+				resp, err := w.Client().Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				data, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if browser {
+					if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") || !bytes.Contains(data, []byte("<h1>"+row.want["message"].(string))) {
+						t.Errorf("a browser gets %s", data)
+					}
+					continue
+				}
+				var got map[string]any
+				if err := json.Unmarshal(data, &got); err != nil || resp.StatusCode != 502 || fmt.Sprint(got) != fmt.Sprint(row.want) {
+					t.Errorf("answered %s %s, want %v", resp.Status, data, row.want)
+				}
+			}
+		})
+	}
+}
+
+func TestSandboxesThatHaveEndedLeaveNoConnections(t *testing.T) {
+	w := newWorld(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "here") })
+	g := w.Config.Handler.(*Gateway)
+	for range 3 {
+		id := w.create(t)
+		_, _ = io.Copy(io.Discard, w.get(t, id, "/").Body)
+		if err := w.sandboxes.Kill(t.Context(), id, "test"); err != nil {
+			t.Fatal(err)
+		}
+		w.get(t, id, "/")
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		g.pools.mu.Lock()
+		left := len(g.pools.transports)
+		g.pools.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("connections of %d sandboxes are kept", left)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func FuzzTarget(f *testing.F) {
+	f.Add("8000-i0123456789abcdefghij.localhost:3000", "", "")
+	f.Add("localhost", "i0123456789abcdefghij", "80")
+	f.Add("[::1]:1", "../x", "-1")
+	g := New(Config{Domain: "cube.test", Log: slog.New(slog.DiscardHandler)})
+	f.Fuzz(func(t *testing.T, host, id, port string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		r.Header[sandboxHeader], r.Header[portHeader] = []string{id}, []string{port}
+		if !g.Takes(r) {
+			return
+		}
+		got, err := g.target(r)
+		if err != nil {
+			return
+		}
+		if _, err := cube.ParseSandboxID(string(got.id)); err != nil || got.port == 0 {
+			t.Errorf("host %q, id %q, port %q: target %+v", host, id, port, got)
+		}
+	})
+}
