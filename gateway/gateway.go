@@ -85,6 +85,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	defer cancel(nil)
+	// A server may answer before it has the whole body, and the agent does. Left
+	// to itself net/http then reads what is left of the body, beside the proxy,
+	// and now and then the stream breaks. HTTP/2 needs no asking.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	g.proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 

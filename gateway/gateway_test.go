@@ -162,6 +162,43 @@ func TestAStreamIsFlushedAndBreaksWhenTheSandboxEnds(t *testing.T) {
 	}
 }
 
+// TestAnAnswerMayComeBeforeTheEndOfTheBody sends the end of a body late, as the
+// SDKs do now and then, to a server that answers at once.
+func TestAnAnswerMayComeBeforeTheEndOfTheBody(t *testing.T) {
+	w := newWorld(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		if _, err := io.ReadFull(r.Body, make([]byte, 5)); err != nil {
+			t.Error(err)
+		}
+		for n := range 50 {
+			fmt.Fprintln(w, n)
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(time.Millisecond) // the answer takes its time
+		}
+		_, _ = io.Copy(io.Discard, r.Body) // net/http panics otherwise
+	})
+	id := w.create(t)
+	for range 20 {
+		body, send := io.Pipe()
+		req, err := http.NewRequest(http.MethodPost, w.URL, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "8000-" + string(id) + ".localhost"
+		go func() { _, _ = io.WriteString(send, "hello") }()
+		resp, err := w.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = send.Close()
+		answer, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || !bytes.HasSuffix(answer, []byte("\n49\n")) {
+			t.Fatalf("the answer broke off: %q, %v", answer, err)
+		}
+	}
+}
+
 func TestErrorsHaveE2BsForm(t *testing.T) {
 	w := newWorld(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	id := w.create(t)
