@@ -13,8 +13,6 @@
 package gvisor
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,10 +82,9 @@ func New(cfg Config) (*Engine, error) {
 	if len(longest) > maxSocketPath {
 		return nil, fmt.Errorf("the data directory's path is %d characters too long for the sockets in it: choose a shorter --data-dir", len(longest)-maxSocketPath)
 	}
-	sum := sha256.Sum256([]byte(cfg.DataDir))
 	e := &Engine{
 		cfg:       cfg,
-		table:     "cube" + hex.EncodeToString(sum[:3]),
+		table:     launch.Name(cfg.DataDir),
 		sandboxes: map[cube.SandboxID]*sandbox{},
 	}
 	if err := os.MkdirAll(e.dir(""), 0o711); err != nil {

@@ -3,14 +3,16 @@ package testhost
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"cube/engine/gvisor/launch"
 )
 
 // Leftovers lists what there is of the sandboxes of the server that works on
-// dataDir: processes, mounts, directories, and any sandbox's control groups and
-// interfaces. Tests that use it do not run beside each other: 'go test -p 1'.
+// dataDir: processes, mounts, control groups, interfaces, directories.
 func Leftovers(dataDir string) []string {
 	var left []string
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -26,14 +28,20 @@ func Leftovers(dataDir string) []string {
 			}
 		}
 	}
+	name := launch.Name(dataDir)
 	for _, pattern := range []string{
-		"/sys/fs/cgroup/cube*/i*",   // version 2
-		"/sys/fs/cgroup/*/cube*/i*", // version 1
-		"/sys/class/net/cube*",
+		"/sys/fs/cgroup/" + name + "/i*",   // version 2
+		"/sys/fs/cgroup/*/" + name + "/i*", // version 1
 		filepath.Join(dataDir, "sandboxes", "*"),
 	} {
 		found, _ := filepath.Glob(pattern)
 		left = append(left, found...)
+	}
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		if strings.HasPrefix(i.Name, name) {
+			left = append(left, "interface "+i.Name)
+		}
 	}
 	return left
 }
