@@ -122,16 +122,21 @@ func (s *Sandboxes) remove(l *live) {
 }
 
 // stop has the engine remove a sandbox until it has done so, or the server
-// stops.
+// stops. A removal that is at work then is finished all the same: an operator
+// who stops the server after the last sandbox has ended finds nothing left.
 func (s *Sandboxes) stop(id cube.SandboxID) bool {
 	return s.retry(id, "removing the sandbox", func() error {
 		select {
-		case s.stops <- struct{}{}:
-			defer func() { <-s.stops }()
-		case <-s.ctx.Done():
-			return s.ctx.Err()
+		case s.stops <- struct{}{}: // there is a free one
+		default:
+			select {
+			case s.stops <- struct{}{}:
+			case <-s.ctx.Done():
+				return s.ctx.Err()
+			}
 		}
-		ctx, cancel := context.WithTimeout(s.ctx, stopTimeout)
+		defer func() { <-s.stops }()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), stopTimeout)
 		defer cancel()
 		return s.engine.Stop(ctx, id)
 	})
