@@ -4,8 +4,9 @@ GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath
 CARRIED := engine/gvisor/embedded
-# Sandboxes need root.
-SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Sandboxes need root. Go itself does not: what it builds runs as root.
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+EXEC    := $(if $(SUDO),-exec '$(SUDO)')
 
 .PHONY: help build run test lint generate bench clean programs
 
@@ -25,7 +26,7 @@ run: build ## build and start the server on 127.0.0.1:3000
 
 test: build ## run every test, those with the real SDKs and sandboxes too
 	./e2e/install
-	$(SUDO) env PATH="$$PATH" HOME="$$HOME" $(GO) test -race -p 1 -timeout 45m ./...
+	$(GO) test $(EXEC) -race -p 1 -timeout 45m ./...
 
 lint: ## look for what the tests do not find
 	$(GO) vet ./...
@@ -35,7 +36,7 @@ generate: ## write the generated code anew
 	$(GO) generate ./...
 
 bench: build ## measure, with percentiles (see bench/README.md)
-	$(SUDO) env PATH="$$PATH" HOME="$$HOME" $(GO) run ./bench
+	$(GO) run $(EXEC) ./bench
 
 clean: ## remove what was built
 	rm -rf bin $(CARRIED)/runsc $(CARRIED)/envd
