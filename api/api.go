@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"cube"
+	"cube/internal/httperror"
 	"cube/internal/requestid"
 	"cube/lifecycle"
 )
@@ -44,12 +45,12 @@ func (a *api) serve(op operation) http.HandlerFunc {
 		if err == nil {
 			return
 		}
-		if r.Context().Err() != nil {
-			return // the client went away: nobody reads the answer
-		}
-		if kind := cube.KindOf(err); kind == cube.Internal || kind == cube.Unavailable || kind == cube.Timeout {
+		kind := cube.KindOf(err)
+		if r.Context().Err() == nil && (kind == cube.Internal || kind == cube.Unavailable || kind == cube.Timeout) {
 			a.log.Error("a request failed", "request", requestid.From(r.Context()), "method", r.Method, "route", r.Pattern, "error", err)
 		}
-		writeError(w, err)
+		// Also to a client that seems to be gone: it may have closed its half
+		// alone, and would take silence for success.
+		httperror.Write(w, err)
 	}
 }

@@ -50,14 +50,18 @@ type fields map[string]json.RawMessage
 func decodeFields(data []byte) (fields, error) {
 	var f fields
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	if err := decoder.Decode(&f); err != nil {
+	err := decoder.Decode(&f)
+	_, otherType := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, cube.Errorf(cube.Invalid, "The body is empty: write a JSON object")
+	case otherType, err == nil && f == nil: // f is nil for null
+		return nil, cube.Errorf(cube.Invalid, "The body must be a JSON object")
+	case err != nil:
 		return nil, cube.WrapError(cube.Invalid, err, "The body is not a JSON object: %v", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, cube.Errorf(cube.Invalid, "The body goes on behind its JSON object")
-	}
-	if f == nil {
-		return nil, cube.Errorf(cube.Invalid, "The body must be a JSON object, not null")
 	}
 	return f, nil
 }
@@ -79,20 +83,24 @@ func decodeBody(w http.ResponseWriter, r *http.Request, into any, known []string
 	return f.decode(into, known)
 }
 
-// decode puts the fields into a value of our schemas.
+// decode puts the known fields into a value of our schemas. The others are kept
+// from it, as it would also take names in another case.
 func (f fields) decode(into any, known []string) (unknown []string, err error) {
+	understood := fields{}
 	for _, name := range slices.Sorted(maps.Keys(f)) {
-		if !slices.Contains(known, name) {
+		if slices.Contains(known, name) {
+			understood[name] = f[name]
+		} else {
 			unknown = append(unknown, name)
 		}
 	}
-	data, err := json.Marshal(f)
+	data, err := json.Marshal(understood)
 	if err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return nil, cube.Errorf(cube.Invalid, "validation error: the field %q must be a %s, not a %s", e.Field, jsonType(e.Type.String()), e.Value)
+			return nil, cube.Errorf(cube.Invalid, "validation error: the field %q has %.64s where a %s belongs", e.Field, e.Value, jsonType(e.Type.String()))
 		}
 		return nil, cube.WrapError(cube.Invalid, err, "validation error: %v", err)
 	}

@@ -105,17 +105,20 @@ func listQuery(query url.Values) (q lifecycle.Query, running bool, err error) {
 			return invalid("startedAfter", "a time such as 2026-01-02T15:04:05Z")
 		}
 	}
-	states := []string{}
+	var states []gen.SandboxState
 	for _, value := range query["state"] {
-		for state := range strings.SplitSeq(value, ",") {
-			if state != "" && !gen.SandboxState(state).Valid() {
+		for name := range strings.SplitSeq(value, ",") {
+			state := gen.SandboxState(name)
+			if name == "" {
+				continue
+			}
+			if !state.Valid() {
 				return invalid("state", "running, paused, or both separated by a comma")
 			}
 			states = append(states, state)
 		}
 	}
-	states = slices.DeleteFunc(states, func(s string) bool { return s == "" })
-	return q, len(states) == 0 || slices.Contains(states, string(gen.Running)), nil
+	return q, len(states) == 0 || slices.Contains(states, gen.Running), nil
 }
 
 // parseMetadata reads the filter. E2B's SDKs escape each key and value, make a
@@ -128,6 +131,9 @@ func parseMetadata(filter string) (map[string]string, error) {
 	pairs, err := url.ParseQuery(filter)
 	if err != nil {
 		return nil, cube.Errorf(cube.Invalid, "validation error: metadata must be pairs such as user=abc&app=prod, escaped")
+	}
+	if len(pairs) > maxPairs {
+		return nil, cube.Errorf(cube.Invalid, "validation error: metadata has %d pairs: at most %d are taken, as of a sandbox", len(pairs), maxPairs)
 	}
 	metadata := map[string]string{}
 	for escapedKey, values := range pairs {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"cube"
+	"cube/internal/httperror"
 )
 
 // operations is what is served; openapi.yaml describes the same.
@@ -45,6 +46,7 @@ var unsupportedRoutes = map[string]string{
 	"/v3/templates":                         "Managing templates",
 	"/volumes":                              "Volumes",
 	"/volumes/{rest...}":                    "Volumes",
+	"/volumecontent":                        "Volumes",
 	"/volumecontent/{rest...}":              "Volumes",
 	"/secrets":                              "Secrets",
 	"/secrets/{rest...}":                    "Secrets",
@@ -56,6 +58,7 @@ var unsupportedRoutes = map[string]string{
 	"/access-tokens/{rest...}":              "Access tokens",
 	"/nodes":                                "Nodes",
 	"/nodes/{rest...}":                      "Nodes",
+	"/events":                               "Lifecycle events and webhooks",
 	"/events/{rest...}":                     "Lifecycle events and webhooks",
 }
 
@@ -68,7 +71,7 @@ func (a *api) routes() http.Handler {
 	for pattern, feature := range unsupportedRoutes {
 		mux.Handle(pattern, a.serve(unsupported(feature)))
 	}
-	return a.withErrors(mux)
+	return withErrors(mux)
 }
 
 // unsupported names what is not built: a 501 and not a 404, so that a user knows
@@ -81,7 +84,7 @@ func unsupported(feature string) operation {
 
 // withErrors answers in E2B's format where the mux would answer in its own: an
 // unknown path, or a method that a path does not have.
-func (a *api) withErrors(mux *http.ServeMux) http.Handler {
+func withErrors(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := mux.Handler(r); pattern != "" {
 			mux.ServeHTTP(w, r)
@@ -95,12 +98,12 @@ func (a *api) withErrors(mux *http.ServeMux) http.Handler {
 				allowed = append(allowed, method)
 			}
 		}
-		a.serve(func(w http.ResponseWriter, r *http.Request) error {
-			if len(allowed) == 0 {
-				return cube.Errorf(cube.NotFound, "There is nothing at this path: /openapi.yaml lists what there is")
-			}
-			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			return errMethod(allowed)
-		})(w, r)
+		if len(allowed) == 0 {
+			httperror.Write(w, cube.Errorf(cube.NotFound, "There is nothing at this path: /openapi.yaml lists what there is"))
+			return
+		}
+		methods := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", methods)
+		httperror.WriteStatus(w, http.StatusMethodNotAllowed, "This path has no such method: it has "+methods)
 	})
 }

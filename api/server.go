@@ -4,10 +4,8 @@ import (
 	_ "embed"
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"cube/api/gen"
-	"cube/internal/httperror"
 )
 
 //go:embed openapi.yaml
@@ -28,16 +26,6 @@ func (a *api) health(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, gen.Health{Status: gen.Ok, Message: "Health check successful"})
 }
 
-// methodError is a 405, which has no kind: no part behind the router can mean
-// it.
-type methodError []string
-
-func errMethod(allowed []string) error { return methodError(allowed) }
-
-func (e methodError) Error() string {
-	return "This path has no such method: it has " + strings.Join(e, ", ")
-}
-
 // writeJSON writes an answer. Answers may hold an access token.
 func writeJSON(w http.ResponseWriter, status int, value any) error {
 	data, err := json.Marshal(value)
@@ -49,12 +37,4 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	w.WriteHeader(status)
 	_, _ = w.Write(append(data, '\n')) // a client that went away is no error of ours
 	return nil
-}
-
-func writeError(w http.ResponseWriter, err error) {
-	if e, ok := err.(methodError); ok { //nolint:errorlint // made in this package and never wrapped
-		httperror.WriteStatus(w, http.StatusMethodNotAllowed, e.Error())
-		return
-	}
-	httperror.Write(w, err)
 }

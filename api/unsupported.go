@@ -29,7 +29,7 @@ var policies = map[string]policy{
 		"allowOut": nil, "denyOut": nil, "allowPublicTraffic": true, "maskRequestHost": nil, "httpsPorts": nil, "rules": nil, "egressProxy": nil,
 	}},
 	"iam":          {feature: "Identity tokens", defaults: map[string]any{"tokens": nil}},
-	"mcp":          {feature: "The MCP gateway", defaults: map[string]any{}},
+	"mcp":          {feature: "The MCP gateway"},
 	"volumeMounts": {feature: "Volumes"},
 }
 

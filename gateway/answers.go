@@ -59,7 +59,7 @@ func write(w http.ResponseWriter, r *http.Request, a answer) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		w.WriteHeader(a.Code)
-		fmt.Fprintf(w, page, html.EscapeString(a.Message), html.EscapeString(a.Message), html.EscapeString(advice(a)))
+		_, _ = fmt.Fprintf(w, page, html.EscapeString(a.Message), html.EscapeString(a.Message), html.EscapeString(advice(a)))
 		return
 	}
 	h.Set("Content-Type", "application/json")

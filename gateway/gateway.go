@@ -9,6 +9,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"cube"
+	"cube/internal/httperror"
 	"cube/internal/requestid"
 	"cube/lifecycle"
 )
@@ -45,7 +47,7 @@ func New(c Config) *Gateway {
 		Rewrite:        rewrite,
 		Transport:      &g.pools,
 		FlushInterval:  -1, // every write at once: it may be one line of a log
-		ModifyResponse: ownHeaders,
+		ModifyResponse: g.receive,
 		ErrorHandler:   g.fail,
 		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // what clients and sandboxes do wrong
 	}
@@ -66,7 +68,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.port == cube.AgentPort && isInternal(r) {
-		http.NotFound(w, r)
+		httperror.Write(w, cube.Errorf(cube.NotFound, "The agent has nothing at this path"))
 		return
 	}
 	done := g.sandboxes.Done(t.id)
@@ -89,6 +91,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// to itself net/http then reads what is left of the body, beside the proxy,
 	// and now and then the stream breaks. HTTP/2 needs no asking.
 	_ = http.NewResponseController(w).EnableFullDuplex()
+	w.Header().Del(requestid.Header) // receive and fail set it
 	g.proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 
@@ -110,22 +113,40 @@ func rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.Scheme = "http"
 	r.Out.URL.Host = targetOf(r.In.Context()).host()
 	r.Out.Host = r.In.Host
+	// ReverseProxy drops what it cannot parse; it is not ours to read.
+	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	r.SetXForwarded()
 	// Keys of the control plane, which an over-eager client may send along, and
 	// the agent's other half of the door.
 	r.Out.Header.Del("X-Api-Key")
 	r.Out.Header.Del("X-Host-Key")
-	// net/http would ask for gzip and unpack it: what comes out is the
-	// sandbox's to choose.
-	if r.In.Header.Get("Accept-Encoding") == "" {
-		r.Out.Header.Set("Accept-Encoding", "identity")
-	}
 }
 
-// ownHeaders keeps a sandbox from speaking in the server's name.
-func ownHeaders(resp *http.Response) error {
-	resp.Header.Del(requestid.Header)
+// receive takes the headers of a sandbox's answer. It keeps the sandbox from
+// speaking in the server's name: the id must be set here, as an informational
+// answer (1xx) makes ReverseProxy forget the headers that were set before.
+func (g *Gateway) receive(resp *http.Response) error {
+	ctx := resp.Request.Context()
+	resp.Header.Set(requestid.Header, requestid.From(ctx))
+	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && resp.StatusCode != http.StatusSwitchingProtocols {
+		resp.Body = untilClosed{resp.Body, g.sandboxes.Done(targetOf(ctx).id)}
+	}
 	return nil
+}
+
+// untilClosed is a body that ends where its connection does, as HTTP/1.0 has
+// it. The end of the sandbox is not that of the answer.
+type untilClosed struct {
+	io.ReadCloser
+	done <-chan struct{}
+}
+
+func (b untilClosed) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) && isClosed(b.done) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // Dialing a port is tried again for a moment: a server that was just started is
@@ -156,12 +177,15 @@ func (g *Gateway) dial(ctx context.Context, t target) (net.Conn, error) {
 // fail answers where the sandbox does not.
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
 	t := targetOf(r.Context())
+	w.Header().Set(requestid.Header, requestid.From(r.Context()))
 	kind := cube.KindOf(err)
 	switch {
 	case errors.Is(context.Cause(r.Context()), errEnded), kind == cube.NotFound:
 		writeNotFound(w, r, t)
 	case r.Context().Err() != nil:
-		// The client went away.
+		// The client went away, or has closed its half alone and would take
+		// silence for an empty answer.
+		panic(http.ErrAbortHandler)
 	case kind == cube.Unavailable:
 		writePortClosed(w, r, t)
 	default:

@@ -21,8 +21,10 @@ type pools struct {
 }
 
 const (
-	// idlePerPort is how many connections to a port are kept open.
-	idlePerPort = 16
+	// Connections that are kept open to a port, and to all ports of a sandbox:
+	// the sandbox and its clients choose how many ports there are.
+	idlePerPort    = 16
+	idlePerSandbox = 64
 	// idleTimeout is for how long. The sandbox's own servers may close sooner;
 	// then net/http dials again.
 	idleTimeout = 90 * time.Second
@@ -44,23 +46,20 @@ func (p *pools) of(id cube.SandboxID) *http.Transport {
 		return t
 	}
 	t := &http.Transport{
-		// A dial may outlive the request that asked for it, so the target is
+		// A dial may outlive the request that asked for it, so the port is
 		// read from the address.
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-			host, _, err := net.SplitHostPort(address)
+			_, port, err := net.SplitHostPort(address)
 			if err != nil {
 				return nil, err
 			}
-			match := hostLabel.FindStringSubmatch(host)
-			if match == nil {
-				return nil, errBadID
-			}
-			t, err := parseTarget(match[2], match[1])
+			t, err := parseTarget(string(id), port)
 			if err != nil {
 				return nil, err
 			}
 			return p.dial(ctx, t)
 		},
+		MaxIdleConns:           idlePerSandbox,
 		MaxIdleConnsPerHost:    idlePerPort,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,

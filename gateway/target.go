@@ -20,8 +20,9 @@ type target struct {
 	port uint16
 }
 
-// host is how a target stands in the URLs of the proxy's own connections.
-func (t target) host() string { return strconv.Itoa(int(t.port)) + "-" + string(t.id) }
+// host is how a target stands in the URLs of the proxy's own connections, which
+// are of one sandbox: see pools.
+func (t target) host() string { return "sandbox:" + strconv.Itoa(int(t.port)) }
 
 // The headers by which E2B's SDKs name a sandbox on a host that is for all.
 const (
@@ -32,7 +33,7 @@ const (
 var (
 	errNoPort  = errors.New("send the header E2b-Sandbox-Port with the port's number beside E2b-Sandbox-Id")
 	errBadPort = errors.New("the port must be a number from 1 to 65535")
-	errBadID   = errors.New("the sandbox id is none")
+	errNoID    = errors.New("send the header E2b-Sandbox-Id once, with the sandbox's id")
 )
 
 // hostLabel is the leftmost label of a sandbox's host name. What looks like one
@@ -67,7 +68,7 @@ func (g *Gateway) target(r *http.Request) (target, error) {
 	}
 	ids, ports := r.Header.Values(sandboxHeader), r.Header.Values(portHeader)
 	if len(ids) != 1 {
-		return target{}, errBadID
+		return target{}, errNoID
 	}
 	if len(ports) != 1 {
 		return target{}, errNoPort
