@@ -121,11 +121,15 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 
 // serve returns when ctx has ended and requests have too, or were cut off.
 func serve(ctx context.Context, server *http.Server, listener net.Listener) error {
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	var failure error // of Serve, once ended
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		failure = server.Serve(listener)
+	}()
 	select {
-	case err := <-failed:
-		return fmt.Errorf("serving: %w", err)
+	case <-ended:
+		return fmt.Errorf("serving: %w", failure)
 	case <-ctx.Done():
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -134,7 +138,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close() // streams into sandboxes can last for hours
 	}
-	<-failed
+	<-ended
 	return err
 }
 

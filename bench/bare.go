@@ -16,8 +16,11 @@ import (
 // is not installed is left out.
 func measureBare(ctx context.Context, s *server, o options, add func(...result)) error {
 	roots, err := filepath.Glob(filepath.Join(s.dir, "images", "base-*"))
-	if err != nil || len(roots) != 1 {
-		return fmt.Errorf("the base image: %v, %v", roots, err)
+	if err != nil {
+		return err
+	}
+	if len(roots) != 1 {
+		return fmt.Errorf("there are %d base images, not one", len(roots))
 	}
 	bundle, err := os.MkdirTemp("", "cube-bench-bundle")
 	if err != nil {

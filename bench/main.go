@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -134,8 +135,10 @@ func milliseconds(name string, times []time.Duration, failed int) result {
 func describeMachine() machine {
 	m := machine{Cores: runtime.NumCPU()}
 	m.Processor = field("/proc/cpuinfo", "model name")
-	fmt.Sscanf(field("/proc/meminfo", "MemTotal"), "%d", &m.MemoryMB)
-	m.MemoryMB >>= 10
+	kib, _, _ := strings.Cut(field("/proc/meminfo", "MemTotal"), " ")
+	if n, err := strconv.Atoi(kib); err == nil {
+		m.MemoryMB = n >> 10
+	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(release))
 	}

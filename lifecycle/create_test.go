@@ -159,7 +159,7 @@ func TestAStartThatFailsLeavesNothing(t *testing.T) {
 				test.prepare(w, &req)
 				_, err := w.server().Create(t.Context(), req)
 				wantKind(t, err, test.kind)
-				e, ok := err.(*cube.Error)
+				e, ok := errors.AsType[*cube.Error](err)
 				if !ok || !strings.Contains(e.Message, test.says) || strings.Contains(e.Message, "secret") {
 					t.Errorf("message = %q, want %q and no cause", err, test.says)
 				}

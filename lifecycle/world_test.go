@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -161,7 +162,7 @@ func wantKind(t *testing.T, err error, want cube.Kind) {
 func wantEnded(t *testing.T, err error, want cube.EndReason) {
 	t.Helper()
 	wantKind(t, err, cube.NotFound)
-	e, ok := err.(*cube.Error)
+	e, ok := errors.AsType[*cube.Error](err)
 	if !ok || e.Ended == nil || e.Ended.Reason != want {
 		t.Errorf("error = %#v, want one that carries the end %q", err, want)
 	}

@@ -7,6 +7,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"slices"
@@ -161,7 +162,7 @@ func (e *Engine) Dial(ctx context.Context, id cube.SandboxID, port uint16) (net.
 		return nil, cube.Errorf(cube.Unavailable, "nothing listens on port %d of sandbox %s", port, id)
 	}
 	conn, err := server.dial(ctx)
-	if err == net.ErrClosed {
+	if errors.Is(err, net.ErrClosed) {
 		return nil, notRunning(id)
 	}
 	return conn, err
