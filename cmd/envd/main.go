@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,9 +37,7 @@ func main() {
 
 func run(listen, listenTunnel string, notify bool, pidsMax int) error {
 	if pidsMax > 0 {
-		// Root inside may raise it again. Then the machine's own limit ends
-		// the sandbox instead of refusing it a process.
-		if err := os.WriteFile("/sys/fs/cgroup/pids/pids.max", []byte(strconv.Itoa(pidsMax)), 0o644); err != nil {
+		if err := limitProcesses(pidsMax); err != nil {
 			return fmt.Errorf("limiting the processes: %w", err)
 		}
 	}
@@ -90,4 +90,20 @@ func sayReady() error {
 	}
 	defer null.Close()
 	return errors.Join(unix.Dup3(int(null.Fd()), 1, 0), unix.Dup3(int(null.Fd()), 2, 0))
+}
+
+// limitProcesses bounds the processes and threads in this process's control
+// group (version 2), which is the sandbox's. Root inside may raise the bound
+// again. Then the machine's own limit ends the sandbox instead of refusing it a
+// process.
+func limitProcesses(n int) error {
+	line, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	path, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "0::")
+	if !ok {
+		return fmt.Errorf("no control group of version 2 in %q", line)
+	}
+	return os.WriteFile(filepath.Join("/sys/fs/cgroup", path, "pids.max"), []byte(strconv.Itoa(n)), 0o644)
 }

@@ -87,14 +87,14 @@ func pidsLimit(t *testing.T, m *machine) {
 	got := m.shell(t, id, `python3 -c '
 import os, signal
 children = []
-try:
-    for _ in range(200):
+for _ in range(200):
+    try:
         child = os.fork()
-        if child == 0:
-            signal.pause()
-        children.append(child)
-except BlockingIOError:
-    pass
+    except BlockingIOError:
+        continue
+    if child == 0:
+        signal.pause()
+    children.append(child)
 for child in children:
     os.kill(child, signal.SIGKILL)
 print(len(children))
