@@ -59,6 +59,8 @@ def test_a_background_command_takes_input_and_is_killed(sandbox):
             assert stdout == "got it\n"
             break
     assert command.kill() is True
+    with pytest.raises(CommandExitException):
+        command.wait()
     assert sandbox.commands.kill(command.pid) is False
 
 
