@@ -3,6 +3,7 @@ package cube
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what sort of failure an Error is. The set is closed: whoever maps
@@ -62,6 +63,9 @@ type Error struct {
 	Cause   error
 	// Ended is set on a NotFound for a sandbox that existed: why it is gone.
 	Ended *End
+	// RetryAfter is when the same request may succeed, where that is known;
+	// 0 where it is not.
+	RetryAfter time.Duration
 }
 
 // Error returns the message with its cause, for logs.

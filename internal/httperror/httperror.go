@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"cube"
@@ -70,6 +71,10 @@ func Write(w http.ResponseWriter, err error) {
 		}
 		if e.Ended != nil {
 			b.Ended = &ended{Reason: e.Ended.Reason, At: e.Ended.At, By: e.Ended.By, Detail: e.Ended.Detail}
+		}
+		if e.RetryAfter > 0 { // whole seconds, RFC 9110, section 10.2.3: never too early
+			seconds := (e.RetryAfter + time.Second - 1) / time.Second
+			w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 		}
 	}
 	b.Code = Status(kind)
