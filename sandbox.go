@@ -111,8 +111,12 @@ type Sandbox struct {
 	// HostKey lets the server, and nobody else, give the agent new settings.
 	// A secret: never logged, never shown.
 	HostKey string
+	// TrafficToken opens the ports that are not the agent's; "" means that they
+	// are open to all who know the id. A secret: never logged.
+	TrafficToken string
 	// Internet is false for a sandbox that may reach nothing outside.
 	Internet bool
+	Owner    Owner
 	End      *End // set once the state is Killing or Gone
 }
 

@@ -50,6 +50,7 @@ type SandboxQuery struct {
 	States       []State
 	Metadata     map[string]string // every pair must be there
 	Template     TemplateID
+	Owner        Owner     // only its fields that are set are compared
 	StartedAfter time.Time // at or after it; cut to whole milliseconds
 
 	Ascending bool           // oldest first; else newest first. The id decides between equals

@@ -145,7 +145,7 @@ func TestWhatIsNotServedIsRefusedByName(t *testing.T) {
 		`"autoResume":{"when":"now"}`:             "autoResume.when",
 		`"mcp":{"github":{}}`:                     "The MCP gateway",
 		`"network":{"allowOut":["1.1.1.1"]}`:      "network.allowOut",
-		`"network":{"allowPublicTraffic":false}`:  "network.allowPublicTraffic",
+		`"network":{"allowPublicTraffic":"no"}`:   "network.allowPublicTraffic",
 		`"network":[1]`:                           "network",
 		`"volumeMounts":[{"name":"a"}]`:           "volumeMounts",
 		`"iam":{"tokens":{"a":{"audience":"b"}}}`: "iam.tokens",

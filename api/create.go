@@ -27,12 +27,12 @@ type createVersion struct {
 var (
 	createV1 = createVersion{
 		name: "v1", defaultTimeout: 15,
-		known:  []string{"templateID", "timeout", "allow_internet_access", "metadata", "envVars", "secure"},
+		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "secure"},
 		secure: func(n gen.NewSandbox) bool { return n.Secure != nil && *n.Secure },
 	}
 	createV2 = createVersion{
 		name: "v2", defaultTimeout: 300,
-		known:  []string{"templateID", "timeout", "allow_internet_access", "metadata", "envVars"},
+		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars"},
 		secure: func(gen.NewSandbox) bool { return true },
 	}
 )
@@ -104,6 +104,7 @@ func createRequest(body gen.NewSandbox, version createVersion) (lifecycle.Create
 		Timeout:  seconds(timeout),
 		Secure:   version.secure(body),
 		Internet: body.AllowInternetAccess == nil || *body.AllowInternetAccess,
+		Private:  body.Network != nil && body.Network.AllowPublicTraffic != nil && !*body.Network.AllowPublicTraffic,
 	}
 	if body.Metadata != nil {
 		request.Metadata = *body.Metadata

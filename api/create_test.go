@@ -101,6 +101,38 @@ func TestWhatIsAskedForReachesTheSandbox(t *testing.T) {
 	}
 }
 
+func TestASandboxWithoutPublicTrafficComesWithItsToken(t *testing.T) {
+	h := newAPI(t)
+	for _, row := range []struct {
+		path, network string
+		private       bool
+	}{
+		{"/v2/sandboxes", `{"allowPublicTraffic":false}`, true},
+		{"/sandboxes", `{"allowPublicTraffic":false,"allowOut":[]},"secure":true`, true},
+		{"/v2/sandboxes", `{"allowPublicTraffic":true}`, false},
+		{"/v2/sandboxes", `{"allowPublicTraffic":null}`, false},
+		{"/v2/sandboxes", `null`, false},
+		{"/v2/sandboxes", `{}`, false},
+	} {
+		created := create(t, h, row.path, `{"templateID":"base","network":`+row.network+`}`)
+		if token, _ := created["trafficAccessToken"].(string); (token != "") != row.private || row.private && token == created["envdAccessToken"] {
+			t.Errorf("%s: the tokens are %v and %v", row.network, created["trafficAccessToken"], created["envdAccessToken"])
+		}
+		var detail struct {
+			Network struct{ AllowPublicTraffic *bool }
+		}
+		resp := call(t, h, "GET", "/sandboxes/"+created["sandboxID"].(string), "", &detail)
+		if public := detail.Network.AllowPublicTraffic; resp.StatusCode != 200 || public == nil || *public == row.private {
+			t.Errorf("%s: the detail is %+v", row.network, detail)
+		}
+	}
+	var refused struct{ Message string }
+	resp := call(t, h, "POST", "/sandboxes", `{"templateID":"base","network":{"allowPublicTraffic":false}}`, &refused)
+	if resp.StatusCode != 400 || !strings.Contains(refused.Message, "secure") {
+		t.Errorf("one that is not secure: %s %s, want 400", resp.Status, refused.Message)
+	}
+}
+
 func TestAFaultOfOursIsLoggedOnceAndNotShown(t *testing.T) {
 	engine := &fake.Engine{OnStart: func(context.Context, cube.StartRequest) error { return errors.New("the disk is on fire") }}
 	var log bytes.Buffer

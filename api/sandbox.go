@@ -39,6 +39,7 @@ func (a *api) getSandbox(w http.ResponseWriter, r *http.Request) error {
 		EnvdAccessToken:     optional(s.AccessToken),
 		Domain:              optional(a.domain),
 		AllowInternetAccess: s.Internet,
+		Network:             gen.SandboxNetwork{AllowPublicTraffic: s.TrafficToken == ""},
 		Lifecycle:           gen.SandboxLifecycle{AutoResume: false, OnTimeout: gen.Kill},
 	})
 }
@@ -66,6 +67,8 @@ func (a *api) sandbox(s cube.Sandbox) gen.Sandbox {
 		EnvdVersion:     envdVersion,
 		EnvdAccessToken: optional(s.AccessToken),
 		Domain:          optional(a.domain),
+
+		TrafficAccessToken: optional(s.TrafficToken),
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 // default.
 type policy struct {
 	feature  string
-	defaults map[string]any // of a policy's own fields; nil for a field that is no object
+	served   []string       // those of its own fields that are looked at elsewhere
+	defaults map[string]any // of its other own fields; nil for a field that is no object
 	value    any            // the default of a field that is no object
 }
 
@@ -25,16 +26,16 @@ var policies = map[string]policy{
 	"autoPause":       {feature: "Pausing sandboxes", value: false},
 	"autoPauseMemory": {feature: "Pausing sandboxes", value: true},
 	"autoResume":      {feature: "Resuming sandboxes", defaults: map[string]any{"enabled": false}},
-	"network": {feature: "Network rules", defaults: map[string]any{
-		"allowOut": nil, "denyOut": nil, "allowPublicTraffic": true, "maskRequestHost": nil, "httpsPorts": nil, "rules": nil, "egressProxy": nil,
+	"network": {feature: "Network rules", served: []string{"allowPublicTraffic"}, defaults: map[string]any{
+		"allowOut": nil, "denyOut": nil, "maskRequestHost": nil, "httpsPorts": nil, "rules": nil, "egressProxy": nil,
 	}},
 	"iam":          {feature: "Identity tokens", defaults: map[string]any{"tokens": nil}},
 	"mcp":          {feature: "The MCP gateway"},
 	"volumeMounts": {feature: "Volumes"},
 }
 
-// refuseUnsupported removes from f what holds a default, and refuses what does
-// not.
+// refuseUnsupported removes from f what holds a default and is not served at
+// all, and refuses what does not.
 func (f fields) refuseUnsupported() error {
 	for _, name := range slices.Sorted(maps.Keys(policies)) {
 		data, there := f[name]
@@ -48,7 +49,9 @@ func (f fields) refuseUnsupported() error {
 		if err := policies[name].check(name, value); err != nil {
 			return err
 		}
-		delete(f, name)
+		if policies[name].served == nil {
+			delete(f, name)
+		}
 	}
 	return nil
 }
@@ -63,6 +66,9 @@ func (p policy) check(name string, value any) error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		normal, known := p.defaults[key]
+		if slices.Contains(p.served, key) {
+			continue
+		}
 		if !known {
 			return cube.Errorf(cube.Invalid, "The field %s.%.64s is unknown: what %s holds is never ignored", name, key, name)
 		}

@@ -23,6 +23,7 @@ type answer struct {
 const (
 	messageNotFound   = "The sandbox was not found"
 	messagePortClosed = "The sandbox is running but port is not open"
+	messagePrivate    = "The sandbox has no public traffic: send its trafficAccessToken as the header e2b-traffic-access-token"
 	messageBroken     = "The sandbox is running but the server on the port broke off the request"
 )
 
@@ -32,6 +33,10 @@ func writeNotFound(w http.ResponseWriter, r *http.Request, t target) {
 
 func writePortClosed(w http.ResponseWriter, r *http.Request, t target) {
 	write(w, r, answer{SandboxID: string(t.id), Message: messagePortClosed, Port: t.port, Code: http.StatusBadGateway})
+}
+
+func writePrivate(w http.ResponseWriter, r *http.Request, t target) {
+	write(w, r, answer{SandboxID: string(t.id), Message: messagePrivate, Code: http.StatusForbidden})
 }
 
 func writeBroken(w http.ResponseWriter, r *http.Request, t target) {
@@ -74,6 +79,9 @@ func isBrowser(r *http.Request) bool {
 
 // advice is what a person can do.
 func advice(a answer) string {
+	if a.Code == http.StatusForbidden {
+		return "Its owner has the token; a browser cannot send it by itself."
+	}
 	if a.Port == 0 {
 		return fmt.Sprintf("The sandbox %s has ended, or never was: its deadline may have passed.", a.SandboxID)
 	}

@@ -8,6 +8,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"io"
 	"log/slog"
@@ -76,6 +77,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeNotFound(w, r, t)
 		return
 	}
+	if !g.mayEnter(r, t) {
+		writePrivate(w, r, t)
+		return
+	}
 	// A sandbox that ends takes its streams along: without this, one whose
 	// connections idle would keep a client waiting for ever.
 	ctx, cancel := context.WithCancelCause(withTarget(r.Context(), t))
@@ -93,6 +98,20 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Del(requestid.Header) // receive and fail set it
 	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// trafficHeader carries the token of a sandbox without public traffic.
+const trafficHeader = "E2b-Traffic-Access-Token"
+
+// mayEnter checks the token of a sandbox without public traffic. The agent has a
+// token of its own and checks it itself. Two headers are none: two readers could
+// each believe another.
+func (g *Gateway) mayEnter(r *http.Request, t target) bool {
+	if t.port == cube.AgentPort {
+		return true
+	}
+	want, got := g.sandboxes.TrafficToken(t.id), r.Header.Values(trafficHeader)
+	return want == "" || len(got) == 1 && subtle.ConstantTimeCompare([]byte(got[0]), []byte(want)) == 1
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -116,9 +135,10 @@ func rewrite(r *httputil.ProxyRequest) {
 	// ReverseProxy drops what it cannot parse; it is not ours to read.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	r.SetXForwarded()
-	// Keys of the control plane, which an over-eager client may send along, and
-	// the agent's other half of the door.
+	// Keys of the control plane, which an over-eager client may send along, what
+	// was for the gateway itself, and the agent's other half of the door.
 	r.Out.Header.Del("X-Api-Key")
+	r.Out.Header.Del(trafficHeader)
 	r.Out.Header.Del("X-Host-Key")
 }
 

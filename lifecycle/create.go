@@ -18,12 +18,18 @@ type CreateRequest struct {
 	Timeout time.Duration
 	// Secure closes the agent to all who do not have the access token.
 	Secure bool
+	// Private closes the ports that are not the agent's to all who do not have
+	// the traffic token. It needs Secure: E2B's rule, and the agent would lend
+	// its hands otherwise.
+	Private bool
 	// Internet is whether it may reach addresses outside.
 	Internet bool
 	Metadata map[string]string
 	EnvVars  map[string]string // of every process that the agent starts
 	// Idempotency makes the request repeatable; see Create.
 	Idempotency *Idempotency
+
+	owner cube.Owner // set by Create
 }
 
 // Created is a sandbox that runs.
@@ -52,11 +58,22 @@ const (
 // says so, until the row is deleted: a repeated request must neither get a dead
 // sandbox nor, unasked, a second one.
 //
+// It belongs to the owner that ctx's identity names. Under tenancy its agent is
+// always secured: else whoever learns the id could use it.
+//
 // Kinds: NotFound (template), Invalid (timeout, or limits that the machine
-// cannot give), Conflict (key), Exhausted (too many sandboxes), Timeout,
-// Unavailable, Internal.
+// cannot give), Forbidden (no tenant, or a template that is not for this
+// caller), Conflict (key), Exhausted (too many sandboxes), Timeout, Unavailable,
+// Internal.
 func (s *Sandboxes) Create(ctx context.Context, req CreateRequest) (Created, error) {
+	owner, _, err := s.owner(ctx)
+	if err != nil {
+		return Created{}, err
+	}
+	req.owner = owner
+	req.Secure = req.Secure || s.tenancy != cube.TenancyOff
 	if req.Idempotency != nil {
+		req.Idempotency = &Idempotency{Key: s.keyOf(owner, req.Idempotency.Key), BodyHash: req.Idempotency.BodyHash}
 		return s.createOnce(ctx, req)
 	}
 	return s.create(ctx, req)
@@ -66,6 +83,12 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	template, ok := s.template(req.Template)
 	if !ok {
 		return Created{}, cube.Errorf(cube.NotFound, "Template %.64q not found: write the id or alias of a template that this server has", req.Template)
+	}
+	if err := mayUse(ctx, req.Template, template); err != nil {
+		return Created{}, err
+	}
+	if req.Private && !req.Secure {
+		return Created{}, cube.Errorf(cube.Invalid, "A sandbox without public traffic must be secure: send secure: true as well")
 	}
 	if req.Timeout <= 0 {
 		return Created{}, cube.Errorf(cube.Invalid, "Timeout must be greater than 0")
@@ -135,12 +158,16 @@ func newSandbox(req CreateRequest, template cube.Template) cube.Sandbox {
 		Metadata:  req.Metadata,
 		HostKey:   rand.Text(),
 		Internet:  req.Internet,
+		Owner:     req.owner,
 	}
 	if len(template.Aliases) > 0 {
 		sandbox.Alias = template.Aliases[0]
 	}
 	if req.Secure {
 		sandbox.AccessToken = rand.Text()
+	}
+	if req.Private {
+		sandbox.TrafficToken = rand.Text()
 	}
 	return sandbox
 }

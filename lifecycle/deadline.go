@@ -40,9 +40,9 @@ func (s *Sandboxes) changeDeadline(ctx context.Context, id cube.SandboxID, d tim
 	if err := s.checkTimeout(d); err != nil {
 		return cube.Sandbox{}, err
 	}
-	l := s.find(id)
-	if l == nil {
-		return cube.Sandbox{}, s.notRunning(ctx, id)
+	l, err := s.findFor(ctx, id)
+	if err != nil {
+		return cube.Sandbox{}, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,7 +61,7 @@ func (s *Sandboxes) changeDeadline(ctx context.Context, id cube.SandboxID, d tim
 	if d > 0 {
 		return next, nil
 	}
-	_, err := s.endLocked(l, deadlineReached())
+	_, err = s.endLocked(l, deadlineReached())
 	return l.sandbox, err
 }
 

@@ -29,9 +29,9 @@ const (
 // nothing is left. So of any number of kills one returns nil, as E2B's SDKs
 // expect: kill() is true for the first alone.
 func (s *Sandboxes) Kill(ctx context.Context, id cube.SandboxID, by string) error {
-	l := s.find(id)
-	if l == nil {
-		return s.notRunning(ctx, id)
+	l, err := s.findFor(ctx, id)
+	if err != nil {
+		return err
 	}
 	won, err := s.end(l, cube.End{Reason: cube.EndKilled, At: now(), By: by})
 	if err != nil {

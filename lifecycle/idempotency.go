@@ -22,6 +22,9 @@ func (s *Sandboxes) createOnce(ctx context.Context, req CreateRequest) (Created,
 	sandbox, hash, err := s.store.SandboxByKey(ctx, req.Idempotency.Key)
 	switch {
 	case err == nil:
+		if s.mayTouch(ctx, sandbox.ID, sandbox.Owner) != nil { // made before there was a tenancy
+			return Created{}, cube.Errorf(cube.Conflict, "This Idempotency-Key is in use: use a new key for each sandbox")
+		}
 		return replay(sandbox, hash, req.Idempotency)
 	case cube.KindOf(err) != cube.NotFound:
 		return Created{}, err

@@ -35,6 +35,8 @@ type Config struct {
 	// MaxSandboxes is how many may exist, those that start or end included.
 	// 0 means no limit.
 	MaxSandboxes int
+	// Tenancy says who sees whose sandboxes. "" means TenancyOff.
+	Tenancy cube.Tenancy
 	// Log is told of starts, ends and of what has to be tried again. nil means
 	// slog's default.
 	Log *slog.Logger
@@ -56,6 +58,7 @@ type Sandboxes struct {
 	templates    map[string]cube.Template // by id and by alias
 	maxTimeout   time.Duration
 	maxSandboxes int
+	tenancy      cube.Tenancy
 	log          *slog.Logger
 
 	starts chan struct{} // holds one for each start at work
@@ -76,7 +79,11 @@ type Sandboxes struct {
 // live is a sandbox from the moment when it runs until nothing of it is left;
 // before, only its creator knows it.
 type live struct {
-	id   cube.SandboxID
+	id    cube.SandboxID
+	owner cube.Owner
+	// trafficToken opens the ports that are not the agent's; "" for open ones.
+	trafficToken string
+
 	done chan struct{} // closed when it is decided to end
 	gone chan struct{} // closed when nothing of it is left
 
@@ -97,6 +104,7 @@ func New(cfg Config) *Sandboxes {
 		templates:    map[string]cube.Template{},
 		maxTimeout:   cmp.Or(cfg.MaxTimeout, defaultMaxTimeout),
 		maxSandboxes: cfg.MaxSandboxes,
+		tenancy:      cmp.Or(cfg.Tenancy, cube.TenancyOff),
 		log:          cmp.Or(cfg.Log, slog.Default()),
 		starts:       make(chan struct{}, cmp.Or(cfg.StartSlots, 2*runtime.NumCPU())),
 		stops:        make(chan struct{}, stopSlots),
@@ -143,10 +151,12 @@ func errStopping() error {
 
 func newLive(sandbox cube.Sandbox) *live {
 	return &live{
-		id:      sandbox.ID,
-		done:    make(chan struct{}),
-		gone:    make(chan struct{}),
-		sandbox: sandbox,
+		id:           sandbox.ID,
+		owner:        sandbox.Owner,
+		trafficToken: sandbox.TrafficToken,
+		done:         make(chan struct{}),
+		gone:         make(chan struct{}),
+		sandbox:      sandbox,
 	}
 }
 

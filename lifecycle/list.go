@@ -33,7 +33,7 @@ type Page struct {
 	TotalRunning int    // running sandboxes that match, of all pages
 }
 
-// List returns a page of the running sandboxes, by their start and then their
+// List returns a page of the caller's running sandboxes, by their start and then their
 // id. Sandboxes that start or end between two pages neither move nor repeat
 // others. Kind: Invalid (limit or cursor).
 func (s *Sandboxes) List(ctx context.Context, q Query) (Page, error) {
@@ -47,10 +47,15 @@ func (s *Sandboxes) List(ctx context.Context, q Query) (Page, error) {
 	if len(q.States) > 0 && !slices.Contains(q.States, cube.Running) {
 		return Page{}, nil
 	}
+	_, sees, err := s.owner(ctx)
+	if err != nil {
+		return Page{}, err
+	}
 	rows, total, err := s.store.ListSandboxes(ctx, cube.SandboxQuery{
 		States:       []cube.State{cube.Running},
 		Metadata:     q.Metadata,
 		Template:     s.templateID(q.Template),
+		Owner:        sees,
 		StartedAfter: q.StartedAfter,
 		Ascending:    q.Ascending,
 		After:        after,

@@ -10,8 +10,11 @@ import (
 
 // Get returns a running sandbox. Kind: NotFound, which carries the End of one
 // that has ended, for as long as its row is kept.
+//
+// To this and every other method that names a sandbox for the caller of ctx, one
+// of another tenant is not there; a caller without a tenant is Forbidden.
 func (s *Sandboxes) Get(ctx context.Context, id cube.SandboxID) (cube.Sandbox, error) {
-	sandbox, err := s.store.Sandbox(ctx, id)
+	sandbox, err := s.row(ctx, id)
 	if err != nil {
 		return cube.Sandbox{}, err
 	}
@@ -21,18 +24,53 @@ func (s *Sandboxes) Get(ctx context.Context, id cube.SandboxID) (cube.Sandbox, e
 	return sandbox, nil
 }
 
-// Dial opens a stream to a TCP port of a running sandbox. Kinds: NotFound,
-// Unavailable (nothing listens there).
+// row is the row of a sandbox of the caller's.
+func (s *Sandboxes) row(ctx context.Context, id cube.SandboxID) (cube.Sandbox, error) {
+	sandbox, err := s.store.Sandbox(ctx, id)
+	if err != nil {
+		if cube.KindOf(err) == cube.NotFound {
+			return cube.Sandbox{}, errNoSandbox(id)
+		}
+		return cube.Sandbox{}, err
+	}
+	return sandbox, s.mayTouch(ctx, id, sandbox.Owner)
+}
+
+// findFor is find for the caller of ctx; an error says why there is none.
+func (s *Sandboxes) findFor(ctx context.Context, id cube.SandboxID) (*live, error) {
+	l := s.find(id)
+	if l == nil {
+		return nil, s.notRunning(ctx, id)
+	}
+	return l, s.mayTouch(ctx, id, l.owner)
+}
+
+// TrafficToken returns what opens the ports of a sandbox that are not the
+// agent's; "" if they are open, or it does not run.
+func (s *Sandboxes) TrafficToken(id cube.SandboxID) string {
+	if l := s.find(id); l != nil {
+		return l.trafficToken
+	}
+	return ""
+}
+
+// Dial opens a stream to a TCP port of a running sandbox, whoever asks: what
+// runs inside decides with its own tokens. Kinds: NotFound, Unavailable
+// (nothing listens there).
 func (s *Sandboxes) Dial(ctx context.Context, id cube.SandboxID, port uint16) (net.Conn, error) {
 	if !s.runs(id) {
-		return nil, s.notRunning(ctx, id)
+		return nil, errNoSandbox(id)
 	}
 	return s.engine.Dial(ctx, id, port)
 }
 
 // Stats returns what a running sandbox uses. Kind: NotFound.
 func (s *Sandboxes) Stats(ctx context.Context, id cube.SandboxID) (cube.Stats, error) {
-	if !s.runs(id) {
+	l, err := s.findFor(ctx, id)
+	if err != nil {
+		return cube.Stats{}, err
+	}
+	if isClosed(l.done) {
 		return cube.Stats{}, s.notRunning(ctx, id)
 	}
 	return s.engine.Stats(ctx, id)
@@ -54,18 +92,22 @@ var closed = func() <-chan struct{} {
 }()
 
 func (s *Sandboxes) runs(id cube.SandboxID) bool {
+	return !isClosed(s.Done(id))
+}
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-s.Done(id):
-		return false
-	default:
+	case <-c:
 		return true
+	default:
+		return false
 	}
 }
 
 // notRunning is the error for a sandbox that does not run: what the store knows
 // of it. An error of the store is returned as it is.
 func (s *Sandboxes) notRunning(ctx context.Context, id cube.SandboxID) error {
-	sandbox, err := s.store.Sandbox(ctx, id)
+	sandbox, err := s.row(ctx, id)
 	if err != nil {
 		return err
 	}

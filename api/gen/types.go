@@ -152,9 +152,10 @@ type ListedSandbox struct {
 
 // NewSandbox defines model for NewSandbox.
 type NewSandbox struct {
-	AllowInternetAccess *bool      `json:"allow_internet_access,omitempty"`
-	EnvVars             *StringMap `json:"envVars,omitempty"`
-	Metadata            *StringMap `json:"metadata,omitempty"`
+	AllowInternetAccess *bool              `json:"allow_internet_access,omitempty"`
+	EnvVars             *StringMap         `json:"envVars,omitempty"`
+	Metadata            *StringMap         `json:"metadata,omitempty"`
+	Network             *NewSandboxNetwork `json:"network,omitempty"`
 
 	// Secure First version only. Closes the agent to all who do not have the access token.
 	Secure *bool `json:"secure,omitempty"`
@@ -164,6 +165,12 @@ type NewSandbox struct {
 
 	// Timeout Seconds to the deadline; 15 by default, 300 in the second version.
 	Timeout *int64 `json:"timeout,omitempty"`
+}
+
+// NewSandboxNetwork defines model for NewSandboxNetwork.
+type NewSandboxNetwork struct {
+	// AllowPublicTraffic False closes the ports that are not the agent's to all who do not send the trafficAccessToken as E2b-Traffic-Access-Token. Needs a secure sandbox.
+	AllowPublicTraffic *bool `json:"allowPublicTraffic,omitempty"`
 }
 
 // Sandbox defines model for Sandbox.
@@ -180,6 +187,9 @@ type Sandbox struct {
 	EnvdVersion     string  `json:"envdVersion"`
 	SandboxID       string  `json:"sandboxID"`
 	TemplateID      string  `json:"templateID"`
+
+	// TrafficAccessToken Opens the other ports of a sandbox without public traffic, as the header E2b-Traffic-Access-Token.
+	TrafficAccessToken *string `json:"trafficAccessToken,omitempty"`
 }
 
 // SandboxDetail defines model for SandboxDetail.
@@ -197,6 +207,7 @@ type SandboxDetail struct {
 	Lifecycle       SandboxLifecycle `json:"lifecycle"`
 	MemoryMB        int              `json:"memoryMB"`
 	Metadata        *StringMap       `json:"metadata,omitempty"`
+	Network         SandboxNetwork   `json:"network"`
 	SandboxID       string           `json:"sandboxID"`
 	StartedAt       time.Time        `json:"startedAt"`
 	State           SandboxState     `json:"state"`
@@ -224,6 +235,11 @@ type SandboxLifecycle struct {
 
 // SandboxLifecycleOnTimeout defines model for SandboxLifecycle.OnTimeout.
 type SandboxLifecycleOnTimeout string
+
+// SandboxNetwork defines model for SandboxNetwork.
+type SandboxNetwork struct {
+	AllowPublicTraffic bool `json:"allowPublicTraffic"`
+}
 
 // SandboxRefresh defines model for SandboxRefresh.
 type SandboxRefresh struct {

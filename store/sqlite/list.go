@@ -83,6 +83,12 @@ func (w *where) filter(q cube.SandboxQuery) error {
 	if q.Template != "" {
 		w.and(`template = ?`, q.Template)
 	}
+	if q.Owner.Subject != "" {
+		w.and(`owner_subject = ?`, q.Owner.Subject)
+	}
+	if q.Owner.Team != "" {
+		w.and(`owner_team = ?`, q.Owner.Team)
+	}
 	if !q.StartedAfter.IsZero() {
 		w.and(`started_at >= ?`, q.StartedAfter.UnixMilli())
 	}

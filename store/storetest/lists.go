@@ -23,6 +23,8 @@ func listFilters(t *testing.T, store cube.Store) {
 	both.Metadata = map[string]string{"owner": "ada", "job": "7"}
 	bare := row(6)
 	bare.Metadata = nil
+	bare.Owner = cube.Owner{}
+	other.Owner = cube.Owner{Subject: "bob", Team: "red"}
 	create(t, store, starting(1), gone(2), row(3), other, both, bare)
 
 	running := []cube.State{cube.Running}
@@ -38,6 +40,9 @@ func listFilters(t *testing.T, store cube.Store) {
 		{"a state that no row is in", cube.SandboxQuery{States: []cube.State{"other"}}, "", 0},
 		{"a template", cube.SandboxQuery{Template: "other"}, "4", 1},
 		{"an alias is no template", cube.SandboxQuery{Template: "small"}, "", 0},
+		{"a subject", cube.SandboxQuery{States: running, Owner: cube.Owner{Subject: "ada"}}, "5 3", 2},
+		{"a team", cube.SandboxQuery{States: running, Owner: cube.Owner{Team: "red"}}, "5 4 3", 3},
+		{"a subject of another team", cube.SandboxQuery{Owner: cube.Owner{Subject: "ada", Team: "blue"}}, "", 0},
 		{"one pair", cube.SandboxQuery{States: running, Metadata: map[string]string{"owner": "ada"}}, "5 4 3", 3},
 		{"two pairs", cube.SandboxQuery{Metadata: map[string]string{"owner": "ada", "job": "7"}}, "5", 1},
 		{"one pair of two", cube.SandboxQuery{Metadata: map[string]string{"owner": "ada", "job": "8"}}, "", 0},

@@ -66,6 +66,9 @@ func row(n int) cube.Sandbox {
 		AccessToken: "token",
 		HostKey:     "key",
 		Internet:    true,
+
+		TrafficToken: "traffic",
+		Owner:        cube.Owner{Subject: "ada", Team: "red"},
 	}
 }
 
