@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"cube/engine/gvisor/launch"
 	"cube/internal/testhost"
 )
 
@@ -51,7 +53,12 @@ func start(t *testing.T, args ...string) *server {
 			s.kill(id)
 		}
 		s.stop(syscall.SIGTERM)
-		if left := testhost.Leftovers(dir); len(left) > 0 {
+		wantNoSecrets(t, s)
+		left := testhost.Leftovers(dir)
+		if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + launch.Name(dir)); len(groups) > 0 {
+			left = append(left, groups...)
+		}
+		if len(left) > 0 {
 			t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 		}
 		if err := os.RemoveAll(dir); err != nil {
@@ -112,6 +119,9 @@ func (s *server) stop(signal syscall.Signal) {
 		s.t.Errorf("the server does not end on %v", signal)
 		_ = s.cmd.Process.Kill()
 		<-s.done
+	}
+	if code := s.cmd.ProcessState.ExitCode(); signal == syscall.SIGTERM && code != 0 {
+		s.t.Errorf("the server ends with status %d", code)
 	}
 	s.url = ""
 }

@@ -106,6 +106,7 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	if e.network, err = openNetwork(cfg.Network, e.table); err != nil {
+		_ = e.cgroups.close() // those that hold sandboxes stay
 		return nil, err
 	}
 	return e, e.adopt()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"cube"
 	"cube/engine/enginetest"
+	"cube/engine/gvisor/launch"
 	pb "cube/envd/gen/process"
 	"cube/envd/gen/process/processconnect"
 	"cube/internal/testhost"
@@ -224,9 +226,13 @@ for i in $(seq 200); do curl -s -o /dev/null http://127.0.0.1:8080/ && exit 0; s
 }
 
 func TestAPoolThatTheMachineUsesIsRefused(t *testing.T) {
-	_, err := New(Config{DataDir: dataDir(t), Network: netip.MustParsePrefix("198.51.100.0/24")})
+	dir := dataDir(t)
+	_, err := New(Config{DataDir: dir, Network: netip.MustParsePrefix("198.51.100.0/24")})
 	if err == nil || !strings.Contains(err.Error(), "--sandbox-network") {
 		t.Errorf("error %v, want one that names the flag", err)
+	}
+	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + launch.Name(dir)); len(groups) > 0 {
+		t.Errorf("left behind: %v", groups)
 	}
 }
 
@@ -240,6 +246,11 @@ func TestTheMachinesDevicesAreLeftAlone(t *testing.T) {
 	}
 	before := owner()
 	e := open(t, dataDir(t))
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	started(t, e)
 	if after := owner(); after != before {
 		t.Errorf("/dev/null belonged to %d and belongs to %d now", before, after)
