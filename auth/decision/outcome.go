@@ -48,4 +48,3 @@ type Outcome struct {
 	Source      Source        // "" if nobody was asked
 	Latency     time.Duration // until it was decided
 }
-
