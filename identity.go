@@ -88,3 +88,20 @@ func IdentityFrom(ctx context.Context) Identity {
 
 // Owner is the owner of what the identity creates.
 func (i Identity) Owner() Owner { return Owner{Subject: i.Subject, Team: i.Team} }
+
+// Account is the name under which what the identity uses is counted: its team's
+// if it has one, else its subject's, its key's or its credential's; "" for
+// nobody. No two of them can be the same.
+func (i Identity) Account() string {
+	switch {
+	case i.Team != "":
+		return "team:" + i.Team
+	case i.Subject != "":
+		return "subject:" + i.Subject
+	case i.Key != "":
+		return "key:" + i.Key
+	case i.Fingerprint != "":
+		return "credential:" + i.Fingerprint
+	}
+	return ""
+}
