@@ -33,6 +33,13 @@ func ParseAPIKeyID(s string) (APIKeyID, error) {
 	return APIKeyID(s), nil
 }
 
+// A key is APIKeyPrefix and APIKeyLength characters of lower-case hex: E2B's SDKs
+// refuse others before they send them.
+const (
+	APIKeyPrefix = "e2b_"
+	APIKeyLength = 40
+)
+
 // APIKeyRole is what a key may do.
 type APIKeyRole string
 

@@ -18,19 +18,23 @@ type Config struct {
 	Sandboxes *lifecycle.Sandboxes
 	// Domain is that of the sandboxes' host names, "" for none.
 	Domain string
-	Log    *slog.Logger
+	// Keys are the server's own keys; nil where they are not asked, as the
+	// operator's service decides.
+	Keys Keys
+	Log  *slog.Logger
 }
 
 // api has a method for each operation.
 type api struct {
 	sandboxes *lifecycle.Sandboxes
 	domain    string
+	keys      Keys
 	log       *slog.Logger
 }
 
 // New returns the handler of the whole surface.
 func New(c Config) http.Handler {
-	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, log: c.Log}
+	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, log: c.Log}
 	return a.routes()
 }
 

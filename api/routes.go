@@ -23,6 +23,10 @@ func (a *api) operations() map[string]operation {
 		"POST /v2/sandboxes/{sandboxID}/connect": a.connectSandboxV2,
 		"POST /sandboxes/{sandboxID}/timeout":    a.setSandboxTimeout,
 		"POST /sandboxes/{sandboxID}/refreshes":  a.refreshSandbox,
+		"GET /api-keys":                          a.listAPIKeys,
+		"POST /api-keys":                         a.createAPIKey,
+		"PATCH /api-keys/{apiKeyID}":             a.renameAPIKey,
+		"DELETE /api-keys/{apiKeyID}":            a.revokeAPIKey,
 	}
 }
 
@@ -52,8 +56,6 @@ var unsupportedRoutes = map[string]string{
 	"/secrets/{rest...}":                    "Secrets",
 	"/teams":                                "Teams",
 	"/teams/{rest...}":                      "Teams",
-	"/api-keys":                             "Managing API keys",
-	"/api-keys/{rest...}":                   "Managing API keys",
 	"/access-tokens":                        "Access tokens",
 	"/access-tokens/{rest...}":              "Access tokens",
 	"/nodes":                                "Nodes",

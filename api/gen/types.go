@@ -112,6 +112,19 @@ type ConnectSandbox struct {
 	Timeout *int64 `json:"timeout,omitempty"`
 }
 
+// CreatedTeamAPIKey defines model for CreatedTeamAPIKey.
+type CreatedTeamAPIKey struct {
+	CreatedAt time.Time `json:"createdAt"`
+	Id        string    `json:"id"`
+
+	// Key The key itself. Nobody can read it again.
+	Key string `json:"key"`
+
+	// Mask What may be shown of a key.
+	Mask IdentifierMaskingDetails `json:"mask"`
+	Name string                   `json:"name"`
+}
+
 // Error defines model for Error.
 type Error struct {
 	// Code The HTTP status.
@@ -132,6 +145,19 @@ type Health struct {
 
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
+
+// IdentifierMaskingDetails What may be shown of a key.
+type IdentifierMaskingDetails struct {
+	// MaskedValuePrefix The first characters behind the prefix.
+	MaskedValuePrefix string `json:"maskedValuePrefix"`
+
+	// MaskedValueSuffix The last characters.
+	MaskedValueSuffix string `json:"maskedValueSuffix"`
+	Prefix            string `json:"prefix"`
+
+	// ValueLength Length behind the prefix.
+	ValueLength int `json:"valueLength"`
+}
 
 // ListedSandbox defines model for ListedSandbox.
 type ListedSandbox struct {
@@ -171,6 +197,12 @@ type NewSandbox struct {
 type NewSandboxNetwork struct {
 	// AllowPublicTraffic False closes the ports that are not the agent's to all who do not send the trafficAccessToken as E2b-Traffic-Access-Token. Needs a secure sandbox.
 	AllowPublicTraffic *bool `json:"allowPublicTraffic,omitempty"`
+}
+
+// NewTeamAPIKey defines model for NewTeamAPIKey.
+type NewTeamAPIKey struct {
+	// Name 1 to 64 printable characters, no blank at the ends, not in use by another key.
+	Name string `json:"name"`
 }
 
 // Sandbox defines model for Sandbox.
@@ -259,6 +291,25 @@ type SandboxTimeout struct {
 // StringMap defines model for StringMap.
 type StringMap map[string]string
 
+// TeamAPIKey defines model for TeamAPIKey.
+type TeamAPIKey struct {
+	CreatedAt time.Time `json:"createdAt"`
+	Id        string    `json:"id"`
+
+	// Mask What may be shown of a key.
+	Mask IdentifierMaskingDetails `json:"mask"`
+	Name string                   `json:"name"`
+}
+
+// UpdateTeamAPIKey defines model for UpdateTeamAPIKey.
+type UpdateTeamAPIKey struct {
+	// Name As of a new key.
+	Name string `json:"name"`
+}
+
+// ApiKeyID defines model for apiKeyID.
+type ApiKeyID = string
+
 // IdempotencyKey defines model for idempotencyKey.
 type IdempotencyKey = string
 
@@ -276,6 +327,9 @@ type CreatedSandbox = Sandbox
 
 // ListedSandboxes defines model for ListedSandboxes.
 type ListedSandboxes = []ListedSandbox
+
+// TeamAPIKeys defines model for TeamAPIKeys.
+type TeamAPIKeys = []TeamAPIKey
 
 // ListRunningSandboxesParams defines parameters for ListRunningSandboxes.
 type ListRunningSandboxesParams struct {
@@ -321,6 +375,12 @@ type CreateSandboxV2Params struct {
 	// ASCII characters.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
+type CreateAPIKeyJSONRequestBody = NewTeamAPIKey
+
+// UpdateAPIKeyJSONRequestBody defines body for UpdateAPIKey for application/json ContentType.
+type UpdateAPIKeyJSONRequestBody = UpdateTeamAPIKey
 
 // CreateSandboxJSONRequestBody defines body for CreateSandbox for application/json ContentType.
 type CreateSandboxJSONRequestBody = NewSandbox

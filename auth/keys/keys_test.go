@@ -101,20 +101,20 @@ func TestWhatOpensNothing(t *testing.T) {
 	_, good := issued(t, store, Request{Name: "good"})
 	for name, secret := range map[string]string{
 		"a revoked key":               secret,
-		"a key that was never made":   Prefix + strings.Repeat("0", Length),
+		"a key that was never made":   cube.APIKeyPrefix + strings.Repeat("0", cube.APIKeyLength),
 		"nothing":                     "",
-		"the prefix":                  Prefix,
+		"the prefix":                  cube.APIKeyPrefix,
 		"a key in upper case":         strings.ToUpper(good),
-		"hex in upper case":           Prefix + strings.ToUpper(good[len(Prefix):]),
-		"a key without its prefix":    good[len(Prefix):],
+		"hex in upper case":           cube.APIKeyPrefix + strings.ToUpper(good[len(cube.APIKeyPrefix):]),
+		"a key without its prefix":    good[len(cube.APIKeyPrefix):],
 		"a key and more":              good + "0",
 		"a key but its last":          good[:len(good)-1],
-		"a key's hash in hex":         Prefix + strings.Repeat("f", 64),
+		"a key's hash in hex":         cube.APIKeyPrefix + strings.Repeat("f", 64),
 		"a key with a quote at last":  good[:len(good)-1] + "'",
 		"a key with a byte of two":    good[:len(good)-2] + "é",
 		"a key behind another scheme": "Bearer " + good,
 		"an id":                       string(key.ID),
-		"a very long one":             Prefix + strings.Repeat("a", 1<<16),
+		"a very long one":             cube.APIKeyPrefix + strings.Repeat("a", 1<<16),
 	} {
 		want := decision.Answer{Status: 401, Source: decision.FromKey, Reuse: new(time.Duration)}
 		if diff := cmp.Diff(want, decide(t, keys, asks(decision.APIKey, secret, "GET"))); diff != "" {
@@ -255,7 +255,7 @@ func FuzzSecret(f *testing.F) {
 	pattern := regexp.MustCompile(`\Ae2b_[0-9a-f]{40}\z`)
 	f.Add(newSecret())
 	f.Add("e2b_")
-	f.Add(Prefix + strings.Repeat("g", Length))
+	f.Add(cube.APIKeyPrefix + strings.Repeat("g", cube.APIKeyLength))
 	f.Fuzz(func(t *testing.T, s string) {
 		if got := isSecret(s); got != pattern.MatchString(s) {
 			t.Errorf("isSecret(%q) = %v", s, got)

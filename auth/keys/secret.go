@@ -4,38 +4,31 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"strings"
+
+	"cube"
 )
 
-// A key is "e2b_" and 40 characters of hex: E2B's SDKs refuse others before they
-// send them.
-//
-// Its hash is one round of SHA-256, without salt. Slow hashes and salts protect
-// what people think of, which can be guessed. These are 160 bits from the
-// system's random source: nobody guesses them, however fast they hash, and one
-// round costs a request nothing.
-const (
-	// Prefix is how every key begins.
-	Prefix = "e2b_"
-	// Length is that of a key behind the prefix, in characters.
-	Length = 40
+// A key's hash is one round of SHA-256, without salt. Slow hashes and salts
+// protect what people think of, which can be guessed. These are 160 bits from
+// the system's random source: nobody guesses them, however fast they hash, and
+// one round costs a request nothing.
 
-	// What a mask shows of these characters, as E2B's does; 136 bits stay
-	// unknown.
-	maskStart, maskEnd = 2, 4
-)
+// What a mask shows of a key, as E2B's does: so many characters behind the
+// prefix, and so many at the end. 136 bits stay unknown.
+const maskStart, maskEnd = 2, 4
 
 // newSecret returns a key that was never used before.
 func newSecret() string {
-	var random [Length / 2]byte
+	var random [cube.APIKeyLength / 2]byte
 	rand.Read(random[:])
-	return Prefix + hex.EncodeToString(random[:])
+	return cube.APIKeyPrefix + hex.EncodeToString(random[:])
 }
 
 // isSecret tells whether a text has the form of a key. What has not is refused
 // without a look at the database.
 func isSecret(s string) bool {
-	value, found := strings.CutPrefix(s, Prefix)
-	if !found || len(value) != Length {
+	value, found := strings.CutPrefix(s, cube.APIKeyPrefix)
+	if !found || len(value) != cube.APIKeyLength {
 		return false
 	}
 	for _, b := range []byte(value) {
@@ -48,6 +41,6 @@ func isSecret(s string) bool {
 
 // mask returns what may be shown of a key.
 func mask(secret string) (start, end string) {
-	value := strings.TrimPrefix(secret, Prefix)
+	value := strings.TrimPrefix(secret, cube.APIKeyPrefix)
 	return value[:maskStart], value[len(value)-maskEnd:]
 }
