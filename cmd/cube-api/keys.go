@@ -27,7 +27,7 @@ type keysCommand struct {
 type keysCreateCommand struct {
 	Name      string        `arg:"" help:"What to call it: 1 to 64 printable characters."`
 	Role      string        `enum:"full,read-only" default:"full" help:"What it may do: 'full' for everything, or 'read-only' for GET."`
-	Templates []string      `placeholder:"NAME,..." help:"The only templates that it may use."`
+	Templates []string      `placeholder:"NAME" help:"The only templates that it may use."`
 	Expires   time.Duration `placeholder:"TIME" help:"When it ends by itself, such as 720h from now. Without one, never."`
 	Team      string        `placeholder:"NAME" help:"The team that what it creates belongs to."`
 	Subject   string        `placeholder:"NAME" help:"The person or program that what it creates belongs to."`
