@@ -238,6 +238,15 @@ func TestAStoreThatCannotBeReadIsNoAnswer(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoKeyIsRefusedWithoutTheStore(t *testing.T) {
+	keys := New(Config{Store: broken{}})
+	for _, secret := range []string{"", "x", strings.ToUpper(newSecret()), newSecret() + "0"} {
+		if answer := decide(t, keys, asks(decision.Bearer, secret, "GET")); answer.Allowed || answer.Status != 401 {
+			t.Errorf("%q: %+v, want 401", secret, answer)
+		}
+	}
+}
+
 func TestOnceInUseTheStoreIsNotAsked(t *testing.T) {
 	store := openStore(t)
 	keys := New(Config{Store: store})
