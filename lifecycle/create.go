@@ -114,11 +114,11 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	timings, err := s.start(ctx, l.sandbox, template.Snapshot, req.EnvVars)
 	var sandbox cube.Sandbox
 	if err == nil {
-		sandbox, err = s.run(l, req.Timeout)
+		sandbox, err = s.run(ctx, l, req.Timeout)
 	}
 	if err != nil {
 		err = explain(ctx, s.ctx, err)
-		s.undo(l, err)
+		s.undo(ctx, l, err)
 		return Created{}, err
 	}
 	s.log.Info("sandbox started", "sandbox", l.id, "template", template.ID,
@@ -217,7 +217,7 @@ func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, snapshot cu
 
 // run makes a started sandbox a running one. Its time begins now: what it
 // waited for its start is not the user's loss.
-func (s *Sandboxes) run(l *live, timeout time.Duration) (cube.Sandbox, error) {
+func (s *Sandboxes) run(ctx context.Context, l *live, timeout time.Duration) (cube.Sandbox, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.add(l) // before the row: once it is listed it can be killed
@@ -228,17 +228,18 @@ func (s *Sandboxes) run(l *live, timeout time.Duration) (cube.Sandbox, error) {
 		return cube.Sandbox{}, err
 	}
 	s.tend(l)
+	s.observe(ctx, EventCreated, next)
 	return next, nil
 }
 
 // undo ends a sandbox that did not start, and keeps trying if the store fails.
-func (s *Sandboxes) undo(l *live, why error) {
+func (s *Sandboxes) undo(ctx context.Context, l *live, why error) {
 	end := cube.End{Reason: cube.EndFailed, At: now()}
 	if e, ok := errors.AsType[*cube.Error](why); ok {
 		end.Detail = e.Message
 	}
-	if _, err := s.end(l, end); err != nil {
-		s.spawn(func() { s.endSurely(l, end) })
+	if _, err := s.end(ctx, l, end); err != nil {
+		s.spawn(func() { s.endSurely(ctx, l, end) })
 	}
 }
 

@@ -58,10 +58,11 @@ func (s *Sandboxes) changeDeadline(ctx context.Context, id cube.SandboxID, d tim
 		return cube.Sandbox{}, err
 	}
 	s.setDeadline(l)
+	s.observe(ctx, EventTimeout, next)
 	if d > 0 {
 		return next, nil
 	}
-	_, err = s.endLocked(l, deadlineReached())
+	_, err = s.endLocked(ctx, l, deadlineReached())
 	return l.sandbox, err
 }
 
@@ -134,7 +135,7 @@ func (s *Sandboxes) expire(l *live) {
 			s.setDeadline(l)
 			return nil
 		}
-		_, err := s.endLocked(l, deadlineReached())
+		_, err := s.endLocked(context.Background(), l, deadlineReached())
 		return err
 	})
 }

@@ -33,7 +33,7 @@ func (s *Sandboxes) Kill(ctx context.Context, id cube.SandboxID, by string) erro
 	if err != nil {
 		return err
 	}
-	won, err := s.end(l, cube.End{Reason: cube.EndKilled, At: now(), By: by})
+	won, err := s.end(ctx, l, cube.End{Reason: cube.EndKilled, At: now(), By: by})
 	if err != nil {
 		return err
 	}
@@ -61,15 +61,15 @@ func (s *Sandboxes) awaitGone(ctx context.Context, l *live) error {
 
 // end decides that a sandbox ends and why, and has it removed. It tells whether
 // it was this call that decided; false means that another has. On an error
-// nothing was decided.
-func (s *Sandboxes) end(l *live, end cube.End) (bool, error) {
+// nothing was decided. ctx says who ends it, if anybody; its own end is none.
+func (s *Sandboxes) end(ctx context.Context, l *live, end cube.End) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return s.endLocked(l, end)
+	return s.endLocked(ctx, l, end)
 }
 
 // endLocked is end for callers that hold l.mu.
-func (s *Sandboxes) endLocked(l *live, end cube.End) (bool, error) {
+func (s *Sandboxes) endLocked(ctx context.Context, l *live, end cube.End) (bool, error) {
 	if !l.sandbox.State.CanBecome(cube.Killing) {
 		return false, nil
 	}
@@ -85,6 +85,7 @@ func (s *Sandboxes) endLocked(l *live, end cube.End) (bool, error) {
 	}
 	s.log.Info("sandbox ends", "sandbox", l.id, "reason", end.Reason, "by", end.By, "detail", end.Detail)
 	s.endBegun(l)
+	s.observe(ctx, EventEnded, next)
 	return true, nil
 }
 
@@ -96,9 +97,9 @@ func (s *Sandboxes) endBegun(l *live) {
 }
 
 // endSurely is end for ends that nobody would ask for a second time.
-func (s *Sandboxes) endSurely(l *live, end cube.End) {
+func (s *Sandboxes) endSurely(ctx context.Context, l *live, end cube.End) {
 	s.retry(l.id, "noting the sandbox's end", func() error {
-		_, err := s.end(l, end)
+		_, err := s.end(ctx, l, end)
 		return err
 	})
 }
@@ -157,7 +158,7 @@ func (s *Sandboxes) watch(l *live) {
 	if exit.OutOfMemory {
 		end.Reason = cube.EndOutOfMemory
 	}
-	s.endSurely(l, end)
+	s.endSurely(context.Background(), l, end)
 }
 
 // retry calls f until it succeeds, which it tells, or until the server stops.

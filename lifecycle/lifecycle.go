@@ -37,6 +37,10 @@ type Config struct {
 	MaxSandboxes int
 	// Tenancy says who sees whose sandboxes. "" means TenancyOff.
 	Tenancy cube.Tenancy
+	// Observe is called for each thing done to a sandbox, with the context of the
+	// request that did it. It may wait, but must not call Sandboxes: the sandbox's
+	// own lock is held. nil means that nobody wants to know.
+	Observe func(context.Context, Event)
 	// Log is told of starts, ends and of what has to be tried again. nil means
 	// slog's default.
 	Log *slog.Logger
@@ -59,6 +63,7 @@ type Sandboxes struct {
 	maxTimeout   time.Duration
 	maxSandboxes int
 	tenancy      cube.Tenancy
+	observer     func(context.Context, Event)
 	log          *slog.Logger
 
 	starts chan struct{} // holds one for each start at work
@@ -105,6 +110,7 @@ func New(cfg Config) *Sandboxes {
 		maxTimeout:   cmp.Or(cfg.MaxTimeout, defaultMaxTimeout),
 		maxSandboxes: cfg.MaxSandboxes,
 		tenancy:      cmp.Or(cfg.Tenancy, cube.TenancyOff),
+		observer:     cfg.Observe,
 		log:          cmp.Or(cfg.Log, slog.Default()),
 		starts:       make(chan struct{}, cmp.Or(cfg.StartSlots, 2*runtime.NumCPU())),
 		stops:        make(chan struct{}, stopSlots),

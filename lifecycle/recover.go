@@ -69,6 +69,6 @@ func (s *Sandboxes) recoverOne(row cube.Sandbox, runs bool) error {
 	default:
 		lost.Detail = "it did not run any more when the server started again"
 	}
-	_, err := s.endLocked(l, lost)
+	_, err := s.endLocked(context.Background(), l, lost)
 	return err
 }

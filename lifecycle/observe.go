@@ -1,0 +1,61 @@
+package lifecycle
+
+import (
+	"context"
+	"time"
+
+	"cube"
+)
+
+// EventKind says what was done to a sandbox.
+type EventKind string
+
+// The kinds.
+const (
+	EventCreated EventKind = "created" // it runs
+	EventTimeout EventKind = "timeout" // it has another deadline
+	EventEnded   EventKind = "ended"   // it was decided that it ends
+)
+
+// Event is a step in the life of a sandbox, once its row says so. It holds no
+// token, and nothing that a client wrote but the owner's names.
+type Event struct {
+	Kind     EventKind
+	At       time.Time // UTC
+	Sandbox  cube.SandboxID
+	Template cube.TemplateID
+	Owner    cube.Owner
+	Deadline time.Time      // UTC
+	Reason   cube.EndReason // of EventEnded
+}
+
+// observe tells whoever wants to know what was done to a sandbox. ctx is of the
+// request that did it, or of none.
+func (s *Sandboxes) observe(ctx context.Context, kind EventKind, sandbox cube.Sandbox) {
+	if s.observer == nil {
+		return
+	}
+	e := Event{
+		Kind: kind, At: now(), Sandbox: sandbox.ID, Template: sandbox.Template, Owner: sandbox.Owner, Deadline: sandbox.EndAt,
+	}
+	if sandbox.End != nil {
+		e.Reason = sandbox.End.Reason
+	}
+	s.observer(ctx, e)
+}
+
+// Owner returns to whom a sandbox belongs, whoever asks; the zero Owner if it
+// does not run.
+func (s *Sandboxes) Owner(id cube.SandboxID) cube.Owner {
+	if l := s.find(id); l != nil {
+		return l.owner
+	}
+	return cube.Owner{}
+}
+
+// Count is how many sandboxes exist, those that start or end included.
+func (s *Sandboxes) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
