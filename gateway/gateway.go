@@ -28,13 +28,17 @@ type Config struct {
 	Sandboxes *lifecycle.Sandboxes
 	// Domain is that of the sandboxes' host names; "" if there is none.
 	Domain string
-	Log    *slog.Logger
+	// Observe is called for each thing that is done inside through the agent, on
+	// the way of the answer; it may wait. nil means that nobody wants to know.
+	Observe func(Operation)
+	Log     *slog.Logger
 }
 
 // Gateway is a handler for the requests that it Takes.
 type Gateway struct {
 	sandboxes *lifecycle.Sandboxes
 	domain    string
+	observe   func(Operation)
 	log       *slog.Logger
 	pools     pools
 	proxy     *httputil.ReverseProxy
@@ -42,7 +46,7 @@ type Gateway struct {
 
 // New makes a gateway.
 func New(c Config) *Gateway {
-	g := &Gateway{sandboxes: c.Sandboxes, domain: c.Domain, log: c.Log}
+	g := &Gateway{sandboxes: c.Sandboxes, domain: c.Domain, observe: c.Observe, log: c.Log}
 	g.pools.dial, g.pools.done = g.dial, g.sandboxes.Done
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
@@ -97,7 +101,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// and now and then the stream breaks. HTTP/2 needs no asking.
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Del(requestid.Header) // receive and fail set it
-	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+	w, r, over := g.watch(w, r.WithContext(ctx))
+	defer over()
+	g.proxy.ServeHTTP(w, r)
 }
 
 // trafficHeader carries the token of a sandbox without public traffic.
