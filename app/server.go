@@ -19,6 +19,7 @@ import (
 	"cube"
 	"cube/api"
 	"cube/auth"
+	"cube/auth/keys"
 	"cube/engine/gvisor"
 	"cube/gateway"
 	"cube/internal/requestid"
@@ -56,12 +57,23 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) (err error) {
 	}
 	defer closing("the engine", engine.Close)
 
+	own, err := ownKeys(ctx, store, s)
+	if err != nil {
+		return err
+	}
+	door, err := newDoor(s, own, log)
+	if err != nil {
+		return err
+	}
+	defer door.Close()
+
 	sandboxes := lifecycle.New(lifecycle.Config{
 		Store:        store,
 		Engine:       engine,
 		Templates:    []cube.Template{{ID: "base", Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
 		MaxTimeout:   s.MaxTimeout,
 		MaxSandboxes: s.MaxSandboxes,
+		Tenancy:      cube.Tenancy(s.AuthTenancy),
 		Log:          log,
 	})
 	defer sandboxes.Close()
@@ -69,32 +81,24 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) (err error) {
 		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
 	}
 
-	door, err := auth.New(auth.Config{
-		CallbackURL:    s.AuthCallbackURL,
-		Timeout:        s.AuthCallbackTimeout,
-		ConnectTimeout: s.AuthCallbackConnectTimeout,
-		Exempt:         auth.Exempt(s.AuthExempt),
-		Log:            log,
-	})
-	if err != nil {
-		return err
-	}
-	defer door.Close()
-
 	listener, err := net.Listen("tcp", s.Bind)
 	if err != nil {
 		return fmt.Errorf("listening on %s (is another server there? choose another with --bind): %w", s.Bind, err)
 	}
-	announce(log, s, listener.Addr())
-	return serve(ctx, newServer(handler(s, door, sandboxes, log), log), listener)
+	announce(ctx, log, s, listener.Addr(), own)
+	return serve(ctx, newServer(handler(s, door, own, sandboxes, log), log), listener)
 }
 
 // handler is the way of a request: an id, then into a sandbox or through the
 // door to the API.
-func handler(s Settings, door *auth.Door, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
+func handler(s Settings, door *auth.Door, own *keys.Keys, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
 	intoSandboxes := gateway.New(gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log})
 	stripped := door.Strip(intoSandboxes)
-	control := door.Wrap(api.New(api.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}))
+	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
+	if own != nil { // a nil *keys.Keys in it would be no nil
+		config.Keys = own
+	}
+	control := door.Wrap(api.New(config))
 	return requestid.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if intoSandboxes.Takes(r) {
 			stripped.ServeHTTP(w, r)
@@ -142,15 +146,59 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	return err
 }
 
-// announce says where the server is and, loudly, what is open.
-func announce(log *slog.Logger, s Settings, addr net.Addr) {
-	log.Info("Cube API Server is ready", "url", "http://"+addr.String(), "data", s.DataDir)
+// ownKeys returns the keys of this server, nil where a callback decides.
+func ownKeys(ctx context.Context, store *sqlite.Store, s Settings) (*keys.Keys, error) {
+	if s.AuthCallbackURL != "" {
+		return nil, nil
+	}
+	rows, err := store.APIKeys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the keys: %w", err)
+	}
+	own := keys.New(keys.Config{Store: rows, Tenancy: cube.Tenancy(s.AuthTenancy)})
+	inUse, err := own.InUse(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the keys: %w", err)
+	}
 	switch {
-	case s.AuthCallbackURL != "":
+	case inUse:
+	case s.AuthRequired:
+		return nil, errors.New("--auth-required is set and nobody is there to ask: write --auth-callback-url, or make a key with 'cube-api keys create NAME'")
+	case s.AuthTenancy != string(cube.TenancyOff):
+		return nil, errors.New("--auth-tenancy is set and nobody says who asks: write --auth-callback-url, or make a key with 'cube-api keys create NAME --team=TEAM --subject=SUBJECT'")
+	}
+	return own, nil
+}
+
+// newDoor makes the door. own is nil where a callback decides.
+func newDoor(s Settings, own *keys.Keys, log *slog.Logger) (*auth.Door, error) {
+	config := auth.Config{
+		CallbackURL:    s.AuthCallbackURL,
+		Timeout:        s.AuthCallbackTimeout,
+		ConnectTimeout: s.AuthCallbackConnectTimeout,
+		Tenancy:        cube.Tenancy(s.AuthTenancy),
+		Exempt:         auth.Exempt(s.AuthExempt),
+		Log:            log,
+	}
+	if own != nil { // a nil *keys.Keys in it would be no nil
+		config.Keys = own
+	}
+	return auth.New(config)
+}
+
+// announce says where the server is and, loudly, what is open.
+func announce(ctx context.Context, log *slog.Logger, s Settings, addr net.Addr, own *keys.Keys) {
+	log.Info("Cube API Server is ready", "url", "http://"+addr.String(), "data", s.DataDir)
+	if own == nil {
+		return
+	}
+	inUse, err := own.InUse(ctx)
+	switch {
+	case inUse || err != nil:
 	case s.exposed():
-		log.Warn("EVERYBODY who can reach this address may create and kill sandboxes: set --auth-callback-url, or bind to 127.0.0.1", "address", addr.String())
+		log.Warn("EVERYBODY who can reach this address may create and kill sandboxes: set --auth-callback-url, make a key with 'cube-api keys create NAME', or bind to 127.0.0.1", "address", addr.String())
 	default:
-		log.Info("every request is allowed, from this machine alone; --auth-callback-url lets your service decide")
+		log.Info("every request is allowed, from this machine alone; --auth-callback-url lets your service decide, 'cube-api keys create NAME' your keys")
 	}
 }
 

@@ -19,11 +19,12 @@ type Settings struct {
 	Domain  string `env:"CUBE_API_SANDBOX_DOMAIN" placeholder:"NAME" group:"server" help:"Domain of the sandboxes' host names, PORT-ID.NAME. Without one, traffic is told by the SDK's headers, or by PORT-ID.localhost."`
 	DataDir string `env:"CUBE_DATA_DIR" default:"/var/lib/cube" placeholder:"DIR" group:"server" help:"Directory for everything that the server keeps."`
 
-	AuthCallbackURL            string        `name:"auth-callback-url" env:"AUTH_CALLBACK_URL" placeholder:"URL" group:"auth" help:"Your service that decides on every request: 200 allows, all else is 401. Without one every request is allowed."`
+	AuthCallbackURL            string        `name:"auth-callback-url" env:"AUTH_CALLBACK_URL" placeholder:"URL" group:"auth" help:"Your service that decides on every request: 200 allows, all else is 401. Without one the keys of this server decide, and without a key every request is allowed."`
 	AuthCallbackTimeout        time.Duration `env:"AUTH_CALLBACK_TIMEOUT" default:"10s" group:"auth" help:"How long one question may take, connecting included."`
 	AuthCallbackConnectTimeout time.Duration `env:"AUTH_CALLBACK_CONNECT_TIMEOUT" default:"2s" group:"auth" help:"How long connecting to your service may take."`
 	AuthExempt                 string        `env:"AUTH_EXEMPT" enum:"health,none" default:"health" group:"auth" help:"What needs no credential: 'health' for GET /health alone, or 'none'."`
-	AuthRequired               bool          `env:"AUTH_REQUIRED" group:"auth" help:"Refuse to start without --auth-callback-url."`
+	AuthRequired               bool          `env:"AUTH_REQUIRED" group:"auth" help:"Refuse to start as long as nobody decides: neither --auth-callback-url nor a key of 'cube-api keys create'."`
+	AuthTenancy                string        `env:"AUTH_TENANCY" enum:"off,subject,team" default:"off" group:"auth" help:"Who shares sandboxes with whom: 'team' or 'subject' keeps what is each one's own apart, as your service's X-Auth-Team or X-Auth-Subject says."`
 
 	SandboxCPUs    int           `name:"sandbox-cpus" env:"CUBE_SANDBOX_CPUS" default:"2" placeholder:"N" group:"sandboxes" help:"Processors of a sandbox, at most those of the machine."`
 	SandboxMemory  int           `env:"CUBE_SANDBOX_MEMORY" default:"1024" placeholder:"MIB" group:"sandboxes" help:"Memory of a sandbox."`
@@ -54,9 +55,6 @@ func (s *Settings) Validate() error {
 	}
 	if s.DataDir, err = filepath.Abs(s.DataDir); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
-	}
-	if s.AuthRequired && s.AuthCallbackURL == "" {
-		return fmt.Errorf("--auth-required is set and nobody is there to ask: write --auth-callback-url")
 	}
 	for _, d := range []struct {
 		flag  string

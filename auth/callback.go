@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"cube/auth/decision"
 	"cube/internal/requestid"
 )
 
@@ -31,14 +32,6 @@ type callback struct {
 	url     string
 	timeout time.Duration
 	client  *http.Client
-}
-
-// question is all that the service is told.
-type question struct {
-	credential credential
-	path       string
-	method     string
-	requestID  string // "" for none
 }
 
 func newCallback(c Config) (*callback, error) {
@@ -86,51 +79,56 @@ func checkCallbackURL(raw string) error {
 
 func (c *callback) close() { c.client.CloseIdleConnections() }
 
-// ask returns whether the answer is 200. An error means that there is no
-// answer; it may be logged.
-func (c *callback) ask(ctx context.Context, q question) (allowed bool, err error) {
+// Decide implements decision.Decider.
+func (c *callback) Decide(ctx context.Context, q decision.Question) (decision.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, http.NoBody)
 	if err != nil {
-		return false, loggable(err)
+		return decision.Answer{}, loggable(err)
 	}
-	req.Header = q.headers()
+	req.Header = headersOf(q)
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return false, loggable(err)
+		return decision.Answer{}, loggable(err)
 	}
 	defer resp.Body.Close()
+	answer := decision.Answer{Status: resp.StatusCode, Source: decision.FromCallback}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return false, nil // what follows is no body, and nothing would end reading it
+		return answer, nil // what follows is no body, and nothing would end reading it
 	}
 	// Read to its end, for the connection can be used again then. One that has
 	// no end costs its connection and changes nothing.
 	_, err = io.CopyN(io.Discard, resp.Body, maxAnswerBytes)
 	if resp.StatusCode != http.StatusOK {
-		return false, nil
+		return answer, nil
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, loggable(err) // a yes that breaks off was not given
+		return decision.Answer{}, loggable(err) // a yes that breaks off was not given
 	}
-	return true, nil
+	if answer.Identity, err = identityOf(resp.Header); err != nil {
+		return decision.Answer{}, err
+	}
+	answer.Allowed = true
+	return answer, nil
 }
 
-// headers are all headers of the question.
-func (q question) headers() http.Header {
+// headersOf are all headers of a question.
+func headersOf(q decision.Question) http.Header {
+	name, credential := q.Credential.Header()
 	h := http.Header{
-		q.credential.header: {q.credential.value},
-		"X-Request-Path":    {q.path},
-		"X-Request-Method":  {q.method},
-		"User-Agent":        {"cube-api"},
+		name:               {credential},
+		"X-Request-Path":   {q.Path},
+		"X-Request-Method": {q.Method},
+		"User-Agent":       {"cube-api"},
 		// Never sent. It tells net/http that asking twice does no harm, so that
 		// it asks again on another connection when an idle one turns out to be
 		// closed by the other side. Without it that is an error, 10 times in 20.
 		// A new connection that breaks is not tried again.
 		"X-Idempotency-Key": nil,
 	}
-	if q.requestID != "" {
-		h.Set(requestid.Header, q.requestID)
+	if q.RequestID != "" {
+		h.Set(requestid.Header, q.RequestID)
 	}
 	return h
 }

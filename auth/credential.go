@@ -4,14 +4,9 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-)
 
-// credential is what a client proves itself with, and which header it came in:
-// the callback gets it in the same one.
-type credential struct {
-	header string // "Authorization" or "X-Api-Key"
-	value  string // as the callback gets it: with "Bearer " for Authorization
-}
+	"cube/auth/decision"
+)
 
 // maxCredential is the length of the longest credential, in bytes.
 const maxCredential = 8 << 10
@@ -25,25 +20,25 @@ var (
 // before X-API-Key. An Authorization of another scheme, or an empty Bearer, is
 // no credential and hides none: the SDKs send Basic to the agent, and keys in
 // X-API-Key.
-func credentialOf(h http.Header) (credential, error) {
+func credentialOf(h http.Header) (decision.Credential, error) {
 	authorizations, keys := h.Values("Authorization"), h.Values("X-Api-Key")
 	if len(authorizations) > 1 || len(keys) > 1 {
-		return credential{}, errMalformed // two readers could each believe another
+		return decision.Credential{}, errMalformed // two readers could each believe another
 	}
 	if len(authorizations) == 1 {
 		scheme, token, _ := strings.Cut(authorizations[0], " ")
 		token = strings.Trim(token, " ")
 		switch {
 		case strings.Contains(scheme, "\t"):
-			return credential{}, errMalformed
+			return decision.Credential{}, errMalformed
 		case strings.EqualFold(scheme, "Bearer") && token != "":
-			return credential{"Authorization", "Bearer " + token}, checkKey(token)
+			return decision.Credential{Kind: decision.Bearer, Secret: token}, checkKey(token)
 		}
 	}
 	if len(keys) == 1 && keys[0] != "" {
-		return credential{"X-Api-Key", keys[0]}, checkKey(keys[0])
+		return decision.Credential{Kind: decision.APIKey, Secret: keys[0]}, checkKey(keys[0])
 	}
-	return credential{}, errNoCredential
+	return decision.Credential{}, errNoCredential
 }
 
 // checkKey refuses what could mean one thing here and another to the callback.

@@ -1,15 +1,17 @@
 // Package auth is the door: every request for the API passes it, and whatever
 // its path is decided here before anything else looks at it.
 //
-// The decision is delegated. Without a callback URL every request is allowed;
-// with one, the operator's service is asked once for each request, with the
-// credential, the path and the method, and 200 is the only yes. The package
-// must never know a sandbox, nor more of the routes than /health and where a
-// name may hold a slash; never log a credential; and when in doubt say no.
+// The decision is delegated: to the operator's service, which is asked once for
+// each request, with the credential, the path and the method, and whose 200 is
+// the only yes; without one to the keys of this server, once there is one; with
+// neither every request is allowed. The package must never know a sandbox, nor
+// more of the routes than /health and where a name may hold a slash; never log a
+// credential; and when in doubt say no.
 package auth
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"cube"
+	"cube/auth/decision"
 	"cube/internal/httperror"
 	"cube/internal/requestid"
 )
@@ -30,16 +33,33 @@ const (
 	ExemptNone   Exempt = "none"
 )
 
+// Keys are the keys of this server's own.
+type Keys interface {
+	decision.Decider
+	// InUse tells whether there is a key, or ever was: only before the first one
+	// is the door open.
+	InUse(ctx context.Context) (bool, error)
+}
+
 // Config is how the door decides.
 type Config struct {
-	// CallbackURL is the operator's service, http or https. Default "": every
-	// request is allowed and no credential is looked at.
+	// CallbackURL is the operator's service, http or https. Default "": the keys
+	// decide.
 	CallbackURL string
+	// Keys decide where there is no callback. Default nil: then every request is
+	// allowed, and no credential is looked at.
+	Keys Keys
+	// FingerprintKey makes the fingerprints of credentials. Default: a random
+	// one, with which they are others after a restart.
+	FingerprintKey []byte
 	// Timeout bounds one question from connecting to the end of the answer.
 	// Default 10 s.
 	Timeout time.Duration
 	// ConnectTimeout bounds connecting, and then the TLS handshake. Default 2 s.
 	ConnectTimeout time.Duration
+	// Tenancy says what an identity must have: under it a yes for nobody is 403.
+	// Default "": as cube.TenancyOff.
+	Tenancy cube.Tenancy
 	// Exempt is what needs no credential. Default ExemptHealth.
 	Exempt Exempt
 	// Log gets one line for each question without an answer. Default
@@ -49,9 +69,12 @@ type Config struct {
 
 // Door decides on requests. It may be used concurrently.
 type Door struct {
-	callback *callback // nil: open
-	exempt   Exempt
-	log      *slog.Logger
+	callback     *callback // nil: the keys decide
+	keys         Keys      // nil: open
+	fingerprints *fingerprints
+	tenancy      cube.Tenancy
+	exempt       Exempt
+	log          *slog.Logger
 }
 
 // The constant sentences of a refusal: they tell a stranger nothing.
@@ -59,6 +82,8 @@ const (
 	messageNoCredential = "Unauthorized: send your key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
 	messageMalformed    = "Unauthorized: the credential cannot be read: send one header, 'Authorization: Bearer KEY' or 'X-API-Key: KEY', of at most 8 KiB without blanks in the key"
 	messageRefused      = "Unauthorized: the key does not allow this request"
+	messageReadOnly     = "Forbidden: this key may only read"
+	messageNobody       = "Forbidden: this server keeps what belongs to each %s apart, and it was not told yours: ask its operator"
 	messageUnavailable  = "Authentication is not available: the operator finds the cause in the server's log, under this answer's X-Request-Id"
 	messageMethod       = "This method is never served: send one of " + servedMethods
 )
@@ -66,7 +91,13 @@ const (
 // New checks the settings and makes a door. Its errors name the flag and say
 // what to write instead; they show nothing of the URL, which may hold a secret.
 func New(c Config) (*Door, error) {
-	d := &Door{exempt: cmp.Or(c.Exempt, ExemptHealth), log: cmp.Or(c.Log, slog.Default())}
+	d := &Door{
+		keys:         c.Keys,
+		fingerprints: newFingerprints(c.FingerprintKey),
+		tenancy:      cmp.Or(c.Tenancy, cube.TenancyOff),
+		exempt:       cmp.Or(c.Exempt, ExemptHealth),
+		log:          cmp.Or(c.Log, slog.Default()),
+	}
 	if d.exempt != ExemptHealth && d.exempt != ExemptNone {
 		return nil, fmt.Errorf("--auth-exempt: write %q or %q", ExemptHealth, ExemptNone)
 	}
@@ -100,12 +131,13 @@ func (d *Door) Wrap(next http.Handler) http.Handler {
 			answerPreflight(w, r)
 			return
 		}
-		if err := d.decide(r); err != nil {
+		id, err := d.decide(r)
+		if err != nil {
 			answerBeforeBody(w, r)
 			httperror.Write(w, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(cube.WithIdentity(r.Context(), id)))
 	})
 }
 
@@ -121,38 +153,84 @@ func (d *Door) Strip(next http.Handler) http.Handler {
 	})
 }
 
-// decide returns nil for a request that may go on.
-func (d *Door) decide(r *http.Request) error {
-	exempt := d.exempt == ExemptHealth && isHealth(r)
-	if d.callback == nil || exempt {
-		return checkPath(r)
+// decide returns who makes a request that may go on.
+func (d *Door) decide(r *http.Request) (cube.Identity, error) {
+	if d.exempt == ExemptHealth && isHealth(r) {
+		return cube.Identity{}, checkPath(r)
+	}
+	decider, err := d.decider(r.Context())
+	if err != nil {
+		return cube.Identity{}, d.noAnswer(r, err)
+	}
+	if decider == nil {
+		return cube.Identity{}, checkPath(r)
 	}
 	cred, err := credentialOf(r.Header)
 	switch {
 	case errors.Is(err, errNoCredential):
-		return cube.Errorf(cube.Unauthorized, messageNoCredential)
+		return cube.Identity{}, cube.Errorf(cube.Unauthorized, messageNoCredential)
 	case err != nil:
-		return cube.Errorf(cube.Unauthorized, messageMalformed)
+		return cube.Identity{}, cube.Errorf(cube.Unauthorized, messageMalformed)
 	}
 	if err := checkPath(r); err != nil {
-		return err
+		return cube.Identity{}, err
 	}
-	allowed, err := d.callback.ask(r.Context(), question{
-		credential: cred,
-		path:       wirePath(r),
-		method:     r.Method,
-		requestID:  requestid.From(r.Context()),
+	fingerprint := d.fingerprints.of(cred.Secret)
+	answer, err := decider.Decide(r.Context(), decision.Question{
+		Credential:  cred,
+		Path:        wirePath(r),
+		Method:      r.Method,
+		RequestID:   requestid.From(r.Context()),
+		Fingerprint: fingerprint,
 	})
-	if err != nil {
-		if r.Context().Err() == nil { // else the client went away, and nobody is at fault
-			d.log.Error("the auth callback gave no answer", "request", requestid.From(r.Context()), "error", err)
-		}
-		return cube.WrapError(cube.Internal, err, messageUnavailable)
+	switch {
+	case err != nil:
+		return cube.Identity{}, d.noAnswer(r, err)
+	case answer.Allowed && d.isNobody(answer.Identity):
+		return cube.Identity{}, cube.Errorf(cube.Forbidden, messageNobody, d.tenancy)
+	case answer.Allowed:
+		answer.Identity.Fingerprint = fingerprint
+		return answer.Identity, nil
+	case answer.Source == decision.FromKey && answer.Status == http.StatusForbidden:
+		return cube.Identity{}, cube.Errorf(cube.Forbidden, messageReadOnly)
 	}
-	if !allowed {
-		return cube.Errorf(cube.Unauthorized, messageRefused)
+	return cube.Identity{}, cube.Errorf(cube.Unauthorized, messageRefused)
+}
+
+// isNobody tells whether the tenancy has no place for an identity.
+func (d *Door) isNobody(id cube.Identity) bool {
+	return d.tenancy != cube.TenancyOff && d.tenancy.Tenant(id.Owner()) == "" && !id.Operator()
+}
+
+// decider returns who decides; nil if everybody may do everything.
+func (d *Door) decider(ctx context.Context) (decision.Decider, error) {
+	if d.callback != nil {
+		return d.callback, nil
 	}
-	return nil
+	if d.keys == nil {
+		return nil, nil
+	}
+	inUse, err := d.keys.InUse(ctx)
+	if err != nil || !inUse {
+		return nil, err
+	}
+	return d.keys, nil
+}
+
+// noAnswer refuses a request on which nobody said yes or no.
+func (d *Door) noAnswer(r *http.Request, err error) error {
+	if r.Context().Err() == nil { // else the client went away, and nobody is at fault
+		d.log.Error(d.silence(), "request", requestid.From(r.Context()), "error", err)
+	}
+	return cube.WrapError(cube.Internal, err, messageUnavailable)
+}
+
+// silence says in the log who gave no answer.
+func (d *Door) silence() string {
+	if d.callback != nil {
+		return "the auth callback gave no answer"
+	}
+	return "the keys cannot be read"
 }
 
 // isHealth tells whether a request is exactly GET or HEAD /health. One with a

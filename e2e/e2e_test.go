@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { testhost.Main(m) }
 
 // server is a running cube-api.
 type server struct {
+	key  string // of the one who cleans up
 	t    *testing.T
 	args []string
 	dir  string // its data directory
@@ -46,7 +47,7 @@ func start(t *testing.T, args ...string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, args: args, dir: dir, log: &logBuffer{}}
+	s := &server{t: t, args: args, dir: dir, key: fullKey, log: &logBuffer{}}
 	s.launch()
 	t.Cleanup(func() {
 		for _, id := range s.list() {
@@ -196,7 +197,7 @@ func (s *server) create() sandbox {
 }
 
 func (s *server) list() []string {
-	status, body := s.call("GET", "/v2/sandboxes", nil, "X-API-Key", fullKey)
+	status, body := s.call("GET", "/v2/sandboxes", nil, "X-API-Key", s.key)
 	var list []sandbox
 	if err := json.Unmarshal(body, &list); status != http.StatusOK || err != nil {
 		s.t.Fatalf("listing: %d %s", status, body)
@@ -209,7 +210,7 @@ func (s *server) list() []string {
 }
 
 func (s *server) kill(id string) int {
-	status, _ := s.call("DELETE", "/sandboxes/"+id, nil, "X-API-Key", fullKey)
+	status, _ := s.call("DELETE", "/sandboxes/"+id, nil, "X-API-Key", s.key)
 	return status
 }
 

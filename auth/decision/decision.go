@@ -59,6 +59,7 @@ const (
 	FromKey       Source = "key"       // a key of this server's own
 	FromCache     Source = "cache"     // asked before
 	FromCoalesced Source = "coalesced" // somebody else was asking the same at that moment
+	FromShadow    Source = "shadow"    // the shadow callback, which decides nothing
 )
 
 // Answer is a decision.

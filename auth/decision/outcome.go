@@ -48,3 +48,15 @@ type Outcome struct {
 	Source      Source        // "" if nobody was asked
 	Latency     time.Duration // until it was decided
 }
+
+// Refused returns the outcome of a request that the door answers with status.
+func (o Outcome) Refused(status int, why Reason) Outcome {
+	o.Allowed, o.Status, o.Reason = false, status, why
+	return o
+}
+
+// Granted returns the outcome of a request that goes on.
+func (o Outcome) Granted(why Reason) Outcome {
+	o.Allowed, o.Status, o.Reason = true, 200, why
+	return o
+}
