@@ -16,6 +16,7 @@ import (
 	"runtime"
 
 	"github.com/pressly/goose/v3"
+	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // registers the driver, which is pure Go
 
 	"cube"
@@ -40,7 +41,8 @@ var _ cube.Store = (*Store)(nil)
 
 // Open opens the database at path, makes it when it is missing, and brings its
 // tables to what this version knows. The file can be read by its owner alone,
-// for it holds the sandboxes' secrets. One server at a time may have it open.
+// for it holds the sandboxes' secrets. One server at a time may have it open, and
+// beside it the commands that write keys.
 func Open(ctx context.Context, path string) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -49,6 +51,11 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := makePrivate(path); err != nil {
 		return nil, fmt.Errorf("preparing the database: %w", err)
 	}
+	unlock, err := lockOpening(path)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the database: %w", err)
+	}
+	defer unlock()
 	s := &Store{}
 	if s.write, err = connect(path, 1); err != nil {
 		return nil, err
@@ -81,6 +88,20 @@ func makePrivate(path string) error {
 		return err
 	}
 	return errors.Join(f.Chmod(0o600), f.Close())
+}
+
+// lockOpening keeps others waiting until the tables stand: two that make the
+// same ones at once would both fail. The kernel gives the lock back when the
+// process ends, however it ends.
+func lockOpening(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path+".opening", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // connect returns a pool of at most conns connections that stay open.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -154,5 +155,25 @@ func BenchmarkListOfAThousand(b *testing.B) {
 		if list, _, err := s.ListSandboxes(b.Context(), q); err != nil || len(list) != 100 {
 			b.Fatalf("%d rows, %v", len(list), err)
 		}
+	}
+}
+
+func TestManyMayOpenANewDatabaseAtOnce(t *testing.T) {
+	for range 5 {
+		path := filepath.Join(t.TempDir(), "cube.db")
+		var all sync.WaitGroup
+		for range 6 {
+			all.Go(func() {
+				s, err := Open(t.Context(), path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
 	}
 }
