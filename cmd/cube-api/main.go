@@ -33,6 +33,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the server (this is what cube-api does without a command)."`
 	Doctor  doctorCommand  `cmd:"" help:"Say whether this machine can run sandboxes, and what to do if not."`
 	Keys    keysCommand    `cmd:"" help:"Make, list and revoke keys, for people without an auth service."`
+	Audit   auditCommand   `cmd:"" help:"Read the log of who did what."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
