@@ -117,7 +117,9 @@ type Sandbox struct {
 	// Internet is false for a sandbox that may reach nothing outside.
 	Internet bool
 	Owner    Owner
-	End      *End // set once the state is Killing or Gone
+	// Account is for whom it is counted: that of the Identity that created it.
+	Account string
+	End     *End // set once the state is Killing or Gone
 }
 
 // EndReason says why a sandbox ended.

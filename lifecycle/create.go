@@ -29,7 +29,7 @@ type CreateRequest struct {
 	// Idempotency makes the request repeatable; see Create.
 	Idempotency *Idempotency
 
-	owner cube.Owner // set by Create
+	caller cube.Identity // set by Create
 }
 
 // Created is a sandbox that runs.
@@ -49,7 +49,8 @@ const (
 
 // Create makes a sandbox and returns once its agent answers and has its
 // settings. When it fails, also because ctx ended, what exists of the sandbox is
-// undone; its row says why for as long as rows of ended sandboxes are kept.
+// undone; if its start had begun, its row says why for as long as rows of ended
+// sandboxes are kept.
 //
 // With an idempotency key, the same key and body return the same sandbox, after
 // waiting for it if it is being made; another body is a Conflict. Such a create
@@ -59,18 +60,19 @@ const (
 // sandbox nor, unasked, a second one.
 //
 // It belongs to the owner that ctx's identity names. Under tenancy its agent is
-// always secured: else whoever learns the id could use it.
+// always secured: else whoever learns the id could use it. It counts for that
+// identity's account until nothing of it is left.
 //
 // Kinds: NotFound (template), Invalid (timeout, or limits that the machine
 // cannot give), Forbidden (no tenant, or a template that is not for this
-// caller), Conflict (key), Exhausted (too many sandboxes), Timeout, Unavailable,
-// Internal.
+// caller), Conflict (key), Exhausted (too many sandboxes, or over the account's
+// quota), Timeout, Unavailable, Internal.
 func (s *Sandboxes) Create(ctx context.Context, req CreateRequest) (Created, error) {
 	owner, _, err := s.owner(ctx)
 	if err != nil {
 		return Created{}, err
 	}
-	req.owner = owner
+	req.caller = cube.IdentityFrom(ctx)
 	req.Secure = req.Secure || s.tenancy != cube.TenancyOff
 	if req.Idempotency != nil {
 		req.Idempotency = &Idempotency{Key: s.keyOf(owner, req.Idempotency.Key), BodyHash: req.Idempotency.BodyHash}
@@ -96,18 +98,19 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	if err := s.checkTimeout(req.Timeout); err != nil {
 		return Created{}, err
 	}
-	if err := s.reserve(); err != nil {
+	l := newLive(newSandbox(req, template))
+	if err := s.reserve(req.caller, l.sandbox); err != nil {
 		return Created{}, err
 	}
-	// From here on count holds one for this sandbox, and the end of ctx must not
-	// keep the undoing from being done.
+	// From here on the sandbox has its places, and the end of ctx must not keep
+	// the undoing from being done.
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	unhook := context.AfterFunc(s.ctx, cancel)
 	defer unhook()
 
-	l := newLive(newSandbox(req, template))
-	if err := s.insert(ctx, l.sandbox, req.Idempotency); err != nil {
+	queue, err := s.takeTurn(ctx, l.sandbox, req.Idempotency)
+	if err != nil {
 		s.forget(l)
 		return Created{}, err
 	}
@@ -121,6 +124,7 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 		s.undo(ctx, l, err)
 		return Created{}, err
 	}
+	timings.Queue += queue
 	s.log.Info("sandbox started", "sandbox", l.id, "template", template.ID,
 		"queue", timings.Queue, "root", timings.Root, "network", timings.Network, "boot", timings.Boot, "agent", timings.Agent)
 	return Created{Sandbox: sandbox, Timings: timings}, nil
@@ -132,8 +136,9 @@ func (s *Sandboxes) template(name string) (cube.Template, bool) {
 	return t, ok
 }
 
-// reserve takes a place among MaxSandboxes; forget gives it back.
-func (s *Sandboxes) reserve() error {
+// reserve takes a sandbox's places, among MaxSandboxes and in its account;
+// forget gives them back.
+func (s *Sandboxes) reserve(caller cube.Identity, sandbox cube.Sandbox) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -141,6 +146,9 @@ func (s *Sandboxes) reserve() error {
 	}
 	if s.maxSandboxes > 0 && s.count >= s.maxSandboxes {
 		return cube.Errorf(cube.Exhausted, "This server runs at most %d sandboxes at once: kill one, or try again when one has reached its deadline", s.maxSandboxes)
+	}
+	if err := s.quota.Reserve(caller, sandbox.ID, sandbox.Resources); err != nil {
+		return err
 	}
 	s.count++
 	return nil
@@ -158,7 +166,8 @@ func newSandbox(req CreateRequest, template cube.Template) cube.Sandbox {
 		Metadata:  req.Metadata,
 		HostKey:   rand.Text(),
 		Internet:  req.Internet,
-		Owner:     req.owner,
+		Owner:     req.caller.Owner(),
+		Account:   req.caller.Account(),
 	}
 	if len(template.Aliases) > 0 {
 		sandbox.Alias = template.Aliases[0]
@@ -172,6 +181,22 @@ func newSandbox(req CreateRequest, template cube.Template) cube.Sandbox {
 	return sandbox
 }
 
+// takeTurn waits until the sandbox may start, which it tells how long it took,
+// and writes its row. Who gets no turn leaves no row. Without an error a slot of
+// starts is taken, which start gives back.
+func (s *Sandboxes) takeTurn(ctx context.Context, sandbox cube.Sandbox, key *Idempotency) (time.Duration, error) {
+	begun := time.Now()
+	if err := s.starts.Acquire(ctx, sandbox.Account); err != nil {
+		return 0, explain(ctx, s.ctx, err)
+	}
+	queue := time.Since(begun)
+	if err := s.insert(ctx, sandbox, key); err != nil {
+		s.starts.Release()
+		return 0, err
+	}
+	return queue, nil
+}
+
 // insert writes the first row, wholly or not at all, whatever becomes of the
 // request meanwhile.
 func (s *Sandboxes) insert(ctx context.Context, sandbox cube.Sandbox, key *Idempotency) error {
@@ -183,18 +208,11 @@ func (s *Sandboxes) insert(ctx context.Context, sandbox cube.Sandbox, key *Idemp
 	return s.store.CreateSandbox(ctx, sandbox, key)
 }
 
-// start has the engine start the sandbox, in turn, and gives the agent its
-// settings.
+// start has the engine start the sandbox, whose turn it is, and gives the agent
+// its settings.
 func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, snapshot cube.SnapshotID, envVars map[string]string) (cube.Timings, error) {
-	begun := time.Now()
-	select {
-	case s.starts <- struct{}{}:
-	case <-ctx.Done():
-		return cube.Timings{}, ctx.Err()
-	}
-	queue := time.Since(begun)
 	timings, err := func() (cube.Timings, error) {
-		defer func() { <-s.starts }()
+		defer s.starts.Release()
 		return s.engine.Start(ctx, cube.StartRequest{
 			ID:        sandbox.ID,
 			Snapshot:  snapshot,
@@ -205,12 +223,11 @@ func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, snapshot cu
 	if err != nil {
 		return cube.Timings{}, err
 	}
-	begun = time.Now()
+	begun := time.Now()
 	if err := initAgent(ctx, s.engine, sandbox, envVars); err != nil {
 		// Whatever kind it is of, to the user it is a fault of ours.
 		return cube.Timings{}, cube.WrapError(cube.Internal, err, "initialising the agent")
 	}
-	timings.Queue += queue
 	timings.Agent += time.Since(begun)
 	return timings, nil
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"cube"
+	"cube/quota"
 )
 
 // Config is what Sandboxes need to know.
@@ -29,12 +30,15 @@ type Config struct {
 	Templates []cube.Template
 	// MaxTimeout is how far ahead of now a deadline may be set. 0 means 24 h.
 	MaxTimeout time.Duration
-	// StartSlots is how many engine starts run at once; others wait their turn.
-	// 0 means two for each processor.
+	// StartSlots is how many engine starts run at once; others take turns by
+	// account. 0 means two for each processor.
 	StartSlots int
 	// MaxSandboxes is how many may exist, those that start or end included.
 	// 0 means no limit.
 	MaxSandboxes int
+	// Quota is how much each account may have. nil means that only identities
+	// with limits of their own have some.
+	Quota *quota.Ledger
 	// Tenancy says who sees whose sandboxes. "" means TenancyOff.
 	Tenancy cube.Tenancy
 	// Observe is called for each thing done to a sandbox, with the context of the
@@ -52,6 +56,11 @@ const (
 	// storeTimeout bounds one access to the store that no request's end may
 	// interrupt: half a step is worse than a late one.
 	storeTimeout = 10 * time.Second
+	// maxWaiting bounds the creates that wait for their start, and maxOfAccount
+	// those of one account. Each keeps a connection and a place, and in a longer
+	// line most would wait for createTimeout and nothing else.
+	maxWaiting   = 8192
+	maxOfAccount = 2048
 )
 
 // Sandboxes is all sandboxes of one server. Its methods may be called
@@ -62,11 +71,12 @@ type Sandboxes struct {
 	templates    map[string]cube.Template // by id and by alias
 	maxTimeout   time.Duration
 	maxSandboxes int
+	quota        *quota.Ledger
 	tenancy      cube.Tenancy
 	observer     func(context.Context, Event)
 	log          *slog.Logger
 
-	starts chan struct{} // holds one for each start at work
+	starts *quota.Queue  // a slot for each start at work
 	stops  chan struct{} // holds one for each stop at work
 	sooner chan struct{} // tells the scheduler that a deadline was set
 
@@ -109,10 +119,11 @@ func New(cfg Config) *Sandboxes {
 		templates:    map[string]cube.Template{},
 		maxTimeout:   cmp.Or(cfg.MaxTimeout, defaultMaxTimeout),
 		maxSandboxes: cfg.MaxSandboxes,
+		quota:        cmp.Or(cfg.Quota, quota.NewLedger(cube.Limits{})),
 		tenancy:      cmp.Or(cfg.Tenancy, cube.TenancyOff),
 		observer:     cfg.Observe,
 		log:          cmp.Or(cfg.Log, slog.Default()),
-		starts:       make(chan struct{}, cmp.Or(cfg.StartSlots, 2*runtime.NumCPU())),
+		starts:       quota.NewQueue(cmp.Or(cfg.StartSlots, 2*runtime.NumCPU()), maxWaiting, maxOfAccount),
 		stops:        make(chan struct{}, stopSlots),
 		sooner:       make(chan struct{}, 1),
 		ctx:          ctx,
@@ -192,6 +203,7 @@ func (s *Sandboxes) forget(l *live) {
 	defer s.mu.Unlock()
 	delete(s.live, l.id)
 	s.count--
+	s.quota.Release(l.id)
 }
 
 // save replaces a sandbox's row and then what is known of it; l.mu is held. It

@@ -52,6 +52,7 @@ func (s *Sandboxes) recoverOne(row cube.Sandbox, runs bool) error {
 	s.mu.Lock()
 	s.live[l.id] = l
 	s.count++
+	s.quota.Adopt(row.Account, row.ID, row.Resources)
 	s.mu.Unlock()
 
 	l.mu.Lock()

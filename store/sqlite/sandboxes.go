@@ -13,11 +13,11 @@ import (
 
 const (
 	columns = `id, template, alias, state, started_at, end_at, cpus, memory_mb, disk_mb, pids,
-		metadata, access_token, host_key, traffic_token, internet, owner_subject, owner_team,
+		metadata, access_token, host_key, traffic_token, internet, owner_subject, owner_team, account,
 		end_reason, ended_at, ended_by, end_detail`
 
 	insertSQL = `INSERT INTO sandboxes (` + columns + `, idempotency_key, idempotency_hash)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
 
 	// A row that never ran gives its key free.
@@ -49,7 +49,7 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 		sandbox.StartedAt.UnixMilli(), sandbox.EndAt.UnixMilli(),
 		r.CPUs, r.MemoryMB, r.DiskMB, r.Pids,
 		metadata, sandbox.AccessToken, sandbox.HostKey, sandbox.TrafficToken, sandbox.Internet,
-		sandbox.Owner.Subject, sandbox.Owner.Team,
+		sandbox.Owner.Subject, sandbox.Owner.Team, sandbox.Account,
 		end.reason, end.at, end.by, end.detail, keyName, keyHash)
 	if err != nil {
 		return fmt.Errorf("writing the row of sandbox %s: %w", sandbox.ID, err)
@@ -130,7 +130,7 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		&s.ID, &s.Template, &s.Alias, &s.State, &started, &endAt,
 		&s.Resources.CPUs, &s.Resources.MemoryMB, &s.Resources.DiskMB, &s.Resources.Pids,
 		&metadata, &s.AccessToken, &s.HostKey, &s.TrafficToken, &s.Internet,
-		&s.Owner.Subject, &s.Owner.Team,
+		&s.Owner.Subject, &s.Owner.Team, &s.Account,
 		&end.reason, &end.at, &end.by, &end.detail,
 	}, more...)...)
 	if err != nil {

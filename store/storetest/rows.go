@@ -16,6 +16,7 @@ import (
 
 func rowComesBack(t *testing.T, store cube.Store) {
 	full := gone(1)
+	full.Account = "team:red"
 	full.Metadata = map[string]string{"": "", "a\"b": `\ ' " <&> é 🦉`, "line": "1\n2\t3"}
 	bare := cube.Sandbox{ID: row(2).ID, State: cube.Starting, StartedAt: morning, EndAt: morning}
 	create(t, store, full, bare)
@@ -51,7 +52,7 @@ func updateReplaces(t *testing.T, store cube.Store) {
 	wantRow(t, store, row(2))
 
 	other := changed
-	other.Template, other.AccessToken, other.Metadata = "other", "other", nil
+	other.Template, other.AccessToken, other.Account, other.Metadata = "other", "other", "other", nil
 	update(t, store, cube.Killing, other)
 	wantRow(t, store, changed)
 }

@@ -1,0 +1,3 @@
+-- +goose Up
+-- Rows of before are counted for nobody in particular.
+ALTER TABLE sandboxes ADD COLUMN account TEXT NOT NULL DEFAULT '';
