@@ -1,0 +1,183 @@
+package telemetry
+
+import (
+	"io"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"cube"
+	"cube/audit"
+	"cube/auth/cache"
+	"cube/auth/decision"
+)
+
+// scrape asks for the metrics as Prometheus does.
+func scrape(t *testing.T, m *Metrics) (map[string]*dto.MetricFamily, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	text, err := io.ReadAll(w.Body)
+	if err != nil || w.Code != 200 {
+		t.Fatalf("%d %s %v", w.Code, text, err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families, string(text)
+}
+
+func allSources() Sources {
+	value := func(v float64) func() float64 { return func() float64 { return v } }
+	return Sources{
+		CallbackInFlight: value(3), CallbackRetries: value(4), BreakerOpen: value(1), Sandboxes: value(5),
+		Cache: func() cache.Stats {
+			return cache.Stats{Hits: 11, Misses: 12, Coalesced: 13, Stored: 14, Purges: 15, Entries: 16}
+		},
+		Audit: func() audit.Stats { return audit.Stats{Lines: 21, Lost: 22} },
+	}
+}
+
+func TestWhatIsCounted(t *testing.T) {
+	m := NewMetrics(allSources())
+	of := func(source decision.Source) decision.Outcome {
+		return decision.Outcome{Source: source, Latency: 3 * time.Millisecond}
+	}
+	m.Decided(of(decision.FromCache).Granted(decision.ReasonAllowed))
+	m.Decided(of(decision.FromCallback).Granted(decision.ReasonAllowed))
+	m.Decided(of("").Refused(401, decision.ReasonNoCredential))
+	m.Asked(20 * time.Millisecond)
+	m.Compared(ShadowAllowsMore)
+	m.Created()
+	m.Ended(cube.EndKilled)
+	_, text := scrape(t, m)
+	for _, want := range []string{
+		`cube_auth_requests_total{reason="allowed",result="allowed"} 2`,
+		`cube_auth_requests_total{reason="no_credential",result="refused"} 1`,
+		`cube_auth_requests_total{reason="refused",result="refused"} 0`,
+		`cube_auth_decision_seconds_count{source="cache"} 1`,
+		`cube_auth_decision_seconds_bucket{source="callback",le="0.0025"} 0`,
+		`cube_auth_decision_seconds_bucket{source="callback",le="0.005"} 1`,
+		`cube_auth_decision_seconds_count{source="nobody"} 1`,
+		`cube_auth_callback_seconds_sum 0.02`,
+		`cube_auth_callback_in_flight 3`,
+		`cube_auth_callback_retries_total 4`,
+		`cube_auth_callback_breaker_open 1`,
+		`cube_auth_cache_hits_total 11`,
+		`cube_auth_cache_misses_total 12`,
+		`cube_auth_cache_coalesced_total 13`,
+		`cube_auth_cache_stored_total 14`,
+		`cube_auth_cache_purges_total 15`,
+		`cube_auth_cache_entries 16`,
+		`cube_auth_shadow_total{result="allows_more"} 1`,
+		`cube_auth_shadow_total{result="no_answer"} 0`,
+		`cube_sandboxes 5`,
+		`cube_sandboxes_created_total 1`,
+		`cube_sandboxes_ended_total{reason="killed"} 1`,
+		`cube_audit_lines_total 21`,
+		`cube_audit_lost_lines_total 22`,
+		"process_open_fds ",
+	} {
+		if !strings.Contains(text, "\n"+want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// closed are the words that labels may have.
+func closed() map[string][]string {
+	words := map[string][]string{
+		"result": {"allowed", "refused", "same", "allows_more", "refuses_more", "no_answer", other},
+		"source": {"callback", "key", "cache", "coalesced", "nobody", other},
+		"reason": {"deadline", "killed", "out_of_memory", "crashed", "lost", "failed", other},
+	}
+	for _, reason := range decision.Reasons {
+		words["reason"] = append(words["reason"], string(reason))
+	}
+	return words
+}
+
+func TestNoLabelHoldsWhatAClientWrote(t *testing.T) {
+	m := NewMetrics(allSources())
+	m.Decided(decision.Outcome{
+		RequestID: secret, Method: secret, Path: secret, Remote: secret, Fingerprint: secret, Reason: secret, Source: secret,
+		Identity: cube.Identity{Subject: secret, Team: secret, Key: secret, Fingerprint: secret, Scopes: []string{secret}, Templates: []string{secret}},
+	})
+	m.Compared(secret)
+	m.Ended(secret)
+	families, text := scrape(t, m)
+	if strings.Contains(text, secret) {
+		t.Errorf("a client's text is in the metrics:\n%s", text)
+	}
+	words := closed()
+	for name, family := range families {
+		if !strings.HasPrefix(name, "cube_") { // the libraries' own: no part of ours feeds them
+			if !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_") {
+				t.Errorf("a metric of unknown origin: %s", name)
+			}
+			continue
+		}
+		for _, metric := range family.Metric {
+			for _, label := range metric.Label {
+				if !slices.Contains(words[label.GetName()], label.GetValue()) {
+					t.Errorf("%s: the label %s=%q is of no closed set", name, label.GetName(), label.GetValue())
+				}
+			}
+		}
+	}
+	if got := families["cube_auth_requests_total"]; len(got.Metric) != 2*(len(decision.Reasons)+1) {
+		t.Errorf("%d series of requests, want one for each result and reason", len(got.Metric))
+	}
+}
+
+func TestWhatHasNoSourceIsNotThere(t *testing.T) {
+	families, _ := scrape(t, NewMetrics(Sources{}))
+	for _, name := range []string{"cube_auth_callback_in_flight", "cube_auth_cache_hits_total", "cube_sandboxes", "cube_audit_lines_total"} {
+		if families[name] != nil {
+			t.Errorf("%s is there, and nobody counts it", name)
+		}
+	}
+}
+
+func TestCountingWhileSomebodyReads(t *testing.T) {
+	m := NewMetrics(allSources())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				m.Decided(decision.Outcome{Source: decision.FromCache}.Granted(decision.ReasonAllowed))
+			}
+		})
+	}
+	scrape(t, m)
+	wg.Wait()
+	if _, text := scrape(t, m); !strings.Contains(text, `{reason="allowed",result="allowed"} 400`) {
+		t.Error("some were not counted")
+	}
+}
+
+func TestCountingAllocatesNothing(t *testing.T) {
+	m := NewMetrics(Sources{})
+	o := decision.Outcome{Source: decision.FromCache, Latency: time.Microsecond}.Granted(decision.ReasonAllowed)
+	if n := testing.AllocsPerRun(100, func() { m.Decided(o) }); n != 0 {
+		t.Errorf("%v allocations for a decision", n)
+	}
+}
+
+func BenchmarkDecided(b *testing.B) {
+	m := NewMetrics(Sources{})
+	o := decision.Outcome{Source: decision.FromCache, Latency: time.Microsecond}.Granted(decision.ReasonAllowed)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Decided(o)
+	}
+}
