@@ -85,7 +85,7 @@ func (g *Gateway) watch(w http.ResponseWriter, r *http.Request) (http.ResponseWr
 		Time: time.Now().UTC(), RequestID: requestid.From(r.Context()), Remote: remote,
 		Sandbox: t.id, Owner: g.sandboxes.Owner(t.id), Action: read.action,
 	}}
-	if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
+	if read.needsBody(r) && r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
 		o.body = &peek{ReadCloser: r.Body, length: r.ContentLength}
 		r = r.WithContext(r.Context())
 		r.Body = o.body

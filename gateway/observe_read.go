@@ -65,6 +65,12 @@ func readerOf(r *http.Request) (reader, bool) {
 	return read, found && r.Method == http.MethodPost
 }
 
+// needsBody tells whether the body has something to tell: that of a file whose
+// path stands in the query has not.
+func (d reader) needsBody(r *http.Request) bool {
+	return d.message != nil || r.URL.Query().Get("path") == ""
+}
+
 // details adds what the request says to what is known of it. body is what was
 // seen of its body.
 func (d reader) details(o *Operation, r *http.Request, body []byte, whole bool) {
