@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # Names for rules that many keys share.
@@ -18,6 +19,7 @@ ROLES = {
     "full": ["* /**"],
     "read-only": ["GET,HEAD /**"],
 }
+TOLERANCE = 60  # seconds that a signature may be old, and the clocks may differ
 FIELDS = {"key": str, "sha256": str, "subject": str, "team": str, "scopes": list, "role": str, "allow": list}
 ANSWER = {"subject": "X-Auth-Subject", "team": "X-Auth-Team", "scopes": "X-Auth-Scopes"}
 
@@ -87,18 +89,51 @@ def prepare(entry):
     }
 
 
+def signed(key, headers, now):
+    """Tells whether the question comes from who has the key: Cube, with
+    --auth-callback-signing-key-file. What is signed are seven lines."""
+    credentials = [(name, headers[name]) for name in headers if name.lower() in ("authorization", "x-api-key")]
+    if len(credentials) != 1:
+        return False  # with two, the one that is looked at may be another than the signed one
+    timestamp = headers.get("X-Cube-Timestamp", "")
+    lines = ["v1", timestamp, *(headers.get(name, "") for name in ("X-Request-Method", "X-Request-Path", "X-Request-Id"))]
+    lines += [credentials[0][0].lower(), credentials[0][1]]
+    text = "".join(line + "\n" for line in lines)
+    want = "v1=" + hmac.new(key, text.encode("latin-1"), hashlib.sha256).hexdigest()
+    return (
+        re.fullmatch("[0-9]{1,12}", timestamp) is not None
+        and abs(now - int(timestamp)) <= TOLERANCE
+        and hmac.compare_digest(want.encode(), headers.get("X-Cube-Signature", "").encode("latin-1"))
+    )
+
+
+def read_signing_key(name):
+    """Reads the file that Cube reads too; no name means no key."""
+    if not name:
+        return None
+    with open(name, "rb") as file:
+        key = file.read().strip()
+    if len(key) < 16:
+        raise ValueError("the signing key has less than 16 bytes")
+    return key
+
+
 class Verify(BaseHTTPRequestHandler):
-    """Answers POST /verify: 200 is yes, all else is no."""
+    """Answers POST /verify: 200 is yes, all else is no. With a signing key, only to
+    Cube."""
 
     protocol_version = "HTTP/1.1"  # Cube keeps its connections
     timeout = 120  # seconds until an idle one is closed
     keys = []
+    signing_key = None
 
     def do_POST(self):
         method, path = self.headers.get("X-Request-Method"), self.headers.get("X-Request-Path")
         if self.path != "/verify" or not method or not path or self.has_body():
             self.close_connection = True  # what may follow is no request
             return self.answer(400)
+        if self.signing_key is not None and not signed(self.signing_key, self.headers, time.time()):
+            return self.answer(401)
         key = self.find(self.credential())
         if key is None:
             return self.answer(401)
@@ -144,15 +179,22 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
+def read(how, name):
+    """Reads a file, or ends the program with what is wrong in it."""
+    try:
+        return how(name)
+    except (OSError, ValueError) as error:
+        sys.exit(f"callback.py: {name}: {error}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:9000", help="address and port to listen on")
     parser.add_argument("--keys", default="keys.json", help="file of keys; see the README beside this program")
+    parser.add_argument("--signing-key-file", help="file of the key with which Cube signs; without one, signatures are not looked at")
     options = parser.parse_args()
-    try:
-        Verify.keys = read_keys(options.keys)
-    except (OSError, ValueError) as error:
-        sys.exit(f"callback.py: {options.keys}: {error}")
+    Verify.keys = read(read_keys, options.keys)
+    Verify.signing_key = read(read_signing_key, options.signing_key_file)
     host, _, port = options.listen.rpartition(":")
     server = Server((host, int(port)), Verify)
     print(f"http://{host}:{server.server_port}/verify", flush=True)

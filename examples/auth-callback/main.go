@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("auth-callback", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:9000", "address and port to listen on")
 	file := flags.String("keys", "keys.json", "file of keys; see the README beside this program")
+	signingKeyFile := flags.String("signing-key-file", "", "file of the key with which Cube signs; without one, signatures are not looked at")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -42,13 +43,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", *file, err)
 	}
+	signingKey, err := readSigningKey(*signingKeyFile)
+	if err != nil {
+		return fmt.Errorf("%s: %w", *signingKeyFile, err)
+	}
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "http://%s/verify\n", listener.Addr())
 	server := &http.Server{
-		Handler:           newService(keys),
+		Handler:           newService(keys, signingKey),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute, // Cube keeps its connections
 		MaxHeaderBytes:    64 << 10,
@@ -65,13 +70,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return server.Shutdown(patience)
 }
 
-// newService answers POST /verify: 200 is yes, all else is no.
-func newService(keys []key) http.Handler {
+// newService answers POST /verify: 200 is yes, all else is no. With a signing
+// key, only to Cube.
+func newService(keys []key, signingKey []byte) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /verify", func(w http.ResponseWriter, r *http.Request) {
 		method, path := r.Header.Get("X-Request-Method"), r.Header.Get("X-Request-Path")
 		if method == "" || path == "" {
 			http.Error(w, "X-Request-Method and X-Request-Path are missing: Cube sends both", http.StatusBadRequest)
+			return
+		}
+		if signingKey != nil && !signed(signingKey, r.Header, time.Now()) {
+			http.Error(w, "the signature is missing, old or wrong", http.StatusUnauthorized)
 			return
 		}
 		k := find(keys, credential(r.Header))
