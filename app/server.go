@@ -12,18 +12,21 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"cube"
 	"cube/api"
+	"cube/audit"
 	"cube/auth"
 	"cube/auth/keys"
 	"cube/engine/gvisor"
 	"cube/gateway"
 	"cube/internal/requestid"
 	"cube/lifecycle"
+	"cube/quota"
 	"cube/store/sqlite"
 )
 
@@ -32,8 +35,8 @@ import (
 const stopTimeout = 15 * time.Second
 
 // Run serves until ctx ends, then lets requests end and returns; sandboxes go
-// on.
-func Run(ctx context.Context, s Settings, log *slog.Logger) (err error) {
+// on. At SIGHUP the settings are reread.
+func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err error) {
 	closing := func(what string, close func() error) {
 		if e := close(); e != nil {
 			err = errors.Join(err, fmt.Errorf("closing %s: %w", what, e))
@@ -57,25 +60,38 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) (err error) {
 	}
 	defer closing("the engine", engine.Close)
 
+	var trail *audit.Log // nil: nothing is written down
+	if s.Audit {
+		if trail, err = audit.Open(audit.Config{Dir: audit.Dir(s.DataDir), Log: log}); err != nil {
+			return err
+		}
+		defer closing("the audit log", trail.Close)
+	}
+
 	own, err := ownKeys(ctx, store, s)
 	if err != nil {
 		return err
 	}
-	door, err := newDoor(s, own, log)
+	door, err := newDoor(s, own, trail, log)
 	if err != nil {
 		return err
 	}
 	defer door.Close()
 
-	sandboxes := lifecycle.New(lifecycle.Config{
+	config := lifecycle.Config{
 		Store:        store,
 		Engine:       engine,
 		Templates:    []cube.Template{{ID: "base", Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
 		MaxTimeout:   s.MaxTimeout,
 		MaxSandboxes: s.MaxSandboxes,
-		Tenancy:      cube.Tenancy(s.AuthTenancy),
+		Tenancy:      s.tenancy(),
+		Quota:        quota.NewLedger(s.limits()),
 		Log:          log,
-	})
+	}
+	if trail != nil {
+		config.Observe = trail.Lifecycle
+	}
+	sandboxes := lifecycle.New(config)
 	defer sandboxes.Close()
 	if err := sandboxes.Recover(ctx); err != nil {
 		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
@@ -86,26 +102,35 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) (err error) {
 		return fmt.Errorf("listening on %s (is another server there? choose another with --bind): %w", s.Bind, err)
 	}
 	announce(ctx, log, s, listener.Addr(), own)
-	return serve(ctx, newServer(handler(s, door, own, sandboxes, log), log), listener)
+	var beside sync.WaitGroup
+	reloading, stop := context.WithCancel(ctx)
+	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, log) })
+	defer beside.Wait()
+	defer stop()
+	return serve(ctx, newServer(handler(s, door, own, trail, sandboxes, log), log), listener)
 }
 
 // handler is the way of a request: an id, then into a sandbox or through the
 // door to the API.
-func handler(s Settings, door *auth.Door, own *keys.Keys, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
-	intoSandboxes := gateway.New(gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log})
+func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
+	traffic := gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
+	if trail != nil {
+		traffic.Observe = trail.Inside
+	}
+	intoSandboxes := gateway.New(traffic)
 	stripped := door.Strip(intoSandboxes)
 	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
 	if own != nil { // a nil *keys.Keys in it would be no nil
 		config.Keys = own
 	}
 	control := door.Wrap(api.New(config))
-	return requestid.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return requestid.Middleware(audit.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if intoSandboxes.Takes(r) {
 			stripped.ServeHTTP(w, r)
 			return
 		}
 		control.ServeHTTP(w, r)
-	}))
+	})))
 }
 
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
@@ -155,7 +180,7 @@ func ownKeys(ctx context.Context, store *sqlite.Store, s Settings) (*keys.Keys, 
 	if err != nil {
 		return nil, fmt.Errorf("reading the keys: %w", err)
 	}
-	own := keys.New(keys.Config{Store: rows, Tenancy: cube.Tenancy(s.AuthTenancy)})
+	own := keys.New(keys.Config{Store: rows, Tenancy: s.tenancy()})
 	inUse, err := own.InUse(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the keys: %w", err)
@@ -164,24 +189,24 @@ func ownKeys(ctx context.Context, store *sqlite.Store, s Settings) (*keys.Keys, 
 	case inUse:
 	case s.AuthRequired:
 		return nil, errors.New("--auth-required is set and nobody is there to ask: write --auth-callback-url, or make a key with 'cube-api keys create NAME'")
-	case s.AuthTenancy != string(cube.TenancyOff):
+	case s.tenancy() != cube.TenancyOff:
 		return nil, errors.New("--auth-tenancy is set and nobody says who asks: write --auth-callback-url, or make a key with 'cube-api keys create NAME --team=TEAM --subject=SUBJECT'")
 	}
 	return own, nil
 }
 
 // newDoor makes the door. own is nil where a callback decides.
-func newDoor(s Settings, own *keys.Keys, log *slog.Logger) (*auth.Door, error) {
-	config := auth.Config{
-		CallbackURL:    s.AuthCallbackURL,
-		Timeout:        s.AuthCallbackTimeout,
-		ConnectTimeout: s.AuthCallbackConnectTimeout,
-		Tenancy:        cube.Tenancy(s.AuthTenancy),
-		Exempt:         auth.Exempt(s.AuthExempt),
-		Log:            log,
+func newDoor(s Settings, own *keys.Keys, trail *audit.Log, log *slog.Logger) (*auth.Door, error) {
+	key, err := fingerprintKey(s.DataDir)
+	if err != nil {
+		return nil, err
 	}
+	config := auth.Config{Rules: s.rules(), Tenancy: s.tenancy(), FingerprintKey: key, Log: log}
 	if own != nil { // a nil *keys.Keys in it would be no nil
 		config.Keys = own
+	}
+	if trail != nil {
+		config.Observe = trail.Decision
 	}
 	return auth.New(config)
 }

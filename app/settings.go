@@ -19,20 +19,20 @@ type Settings struct {
 	Domain  string `env:"CUBE_API_SANDBOX_DOMAIN" placeholder:"NAME" group:"server" help:"Domain of the sandboxes' host names, PORT-ID.NAME. Without one, traffic is told by the SDK's headers, or by PORT-ID.localhost."`
 	DataDir string `env:"CUBE_DATA_DIR" default:"/var/lib/cube" placeholder:"DIR" group:"server" help:"Directory for everything that the server keeps."`
 
-	AuthCallbackURL            string        `name:"auth-callback-url" env:"AUTH_CALLBACK_URL" placeholder:"URL" group:"auth" help:"Your service that decides on every request: 200 allows, all else is 401. Without one the keys of this server decide, and without a key every request is allowed."`
-	AuthCallbackTimeout        time.Duration `env:"AUTH_CALLBACK_TIMEOUT" default:"10s" group:"auth" help:"How long one question may take, connecting included."`
-	AuthCallbackConnectTimeout time.Duration `env:"AUTH_CALLBACK_CONNECT_TIMEOUT" default:"2s" group:"auth" help:"How long connecting to your service may take."`
-	AuthExempt                 string        `env:"AUTH_EXEMPT" enum:"health,none" default:"health" group:"auth" help:"What needs no credential: 'health' for GET /health alone, or 'none'."`
-	AuthRequired               bool          `env:"AUTH_REQUIRED" group:"auth" help:"Refuse to start as long as nobody decides: neither --auth-callback-url nor a key of 'cube-api keys create'."`
-	AuthTenancy                string        `env:"AUTH_TENANCY" enum:"off,subject,team" default:"off" group:"auth" help:"Who shares sandboxes with whom: 'team' or 'subject' keeps what is each one's own apart, as your service's X-Auth-Team or X-Auth-Subject says."`
+	AuthSettings `embed:""`
 
-	SandboxCPUs    int           `name:"sandbox-cpus" env:"CUBE_SANDBOX_CPUS" default:"2" placeholder:"N" group:"sandboxes" help:"Processors of a sandbox, at most those of the machine."`
-	SandboxMemory  int           `env:"CUBE_SANDBOX_MEMORY" default:"1024" placeholder:"MIB" group:"sandboxes" help:"Memory of a sandbox."`
-	SandboxDisk    int           `env:"CUBE_SANDBOX_DISK" default:"10240" placeholder:"MIB" group:"sandboxes" help:"What a sandbox may write."`
-	SandboxPids    int           `env:"CUBE_SANDBOX_PIDS" default:"1024" placeholder:"N" group:"sandboxes" help:"Processes and threads of a user in a sandbox."`
-	SandboxNetwork netip.Prefix  `env:"CUBE_SANDBOX_NETWORK" default:"10.213.0.0/16" placeholder:"CIDR" group:"sandboxes" help:"IPv4 network to give the sandboxes' addresses from, four each. Nothing outside this machine sees it."`
-	MaxSandboxes   int           `env:"CUBE_MAX_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"How many sandboxes may run at once; 0 for as many as there are addresses."`
-	MaxTimeout     time.Duration `env:"CUBE_MAX_TIMEOUT" default:"24h" group:"sandboxes" help:"The longest time to live that a client may ask for."`
+	SandboxCPUs           int          `name:"sandbox-cpus" env:"CUBE_SANDBOX_CPUS" default:"2" placeholder:"N" group:"sandboxes" help:"Processors of a sandbox, at most those of the machine."`
+	SandboxMemory         int          `env:"CUBE_SANDBOX_MEMORY" default:"1024" placeholder:"MIB" group:"sandboxes" help:"Memory of a sandbox."`
+	SandboxDisk           int          `env:"CUBE_SANDBOX_DISK" default:"10240" placeholder:"MIB" group:"sandboxes" help:"What a sandbox may write."`
+	SandboxPids           int          `env:"CUBE_SANDBOX_PIDS" default:"1024" placeholder:"N" group:"sandboxes" help:"Processes and threads of a user in a sandbox."`
+	SandboxNetwork        netip.Prefix `env:"CUBE_SANDBOX_NETWORK" default:"10.213.0.0/16" placeholder:"CIDR" group:"sandboxes" help:"IPv4 network to give the sandboxes' addresses from, four each. Nothing outside this machine sees it."`
+	MaxSandboxes          int          `env:"CUBE_MAX_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"How many sandboxes may run at once; 0 for as many as there are addresses."`
+	QuotaSandboxes        int          `env:"CUBE_QUOTA_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"Sandboxes that one team, subject or key may have at once; 0 for no limit, here and below."`
+	QuotaCPUs             int          `name:"quota-cpus" env:"CUBE_QUOTA_CPUS" default:"0" placeholder:"N" group:"sandboxes" help:"Processors of all its sandboxes together."`
+	QuotaMemory           int          `env:"CUBE_QUOTA_MEMORY" default:"0" placeholder:"MIB" group:"sandboxes" help:"Memory of all its sandboxes together."`
+	QuotaCreatesPerMinute int          `env:"CUBE_QUOTA_CREATES_PER_MINUTE" default:"0" placeholder:"N" group:"sandboxes" help:"Sandboxes that it may create in a minute."`
+
+	MaxTimeout time.Duration `env:"CUBE_MAX_TIMEOUT" default:"24h" group:"sandboxes" help:"The longest time to live that a client may ask for."`
 
 	LogLevel  string `env:"LOG_LEVEL" enum:"debug,info,warn,error" default:"info" group:"log" help:"How much to log: debug, info, warn or error."`
 	LogFormat string `env:"LOG_FORMAT" enum:"text,json" default:"text" group:"log" help:"Form of a log line: text or json."`
@@ -41,32 +41,23 @@ type Settings struct {
 // Validate refuses what cannot work, with what to write instead. It is called
 // when the settings were read.
 func (s *Settings) Validate() error {
-	host, port, err := net.SplitHostPort(s.Bind)
-	if err != nil {
-		return fmt.Errorf("--bind %q: write an address and a port, such as 127.0.0.1:3000", s.Bind)
+	if err := checkAddress("--bind", s.Bind); err != nil {
+		return err
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("--bind %q: the port must be a number from 0 to 65535", s.Bind)
-	}
-	if host != "" && host != "localhost" {
-		if _, err := netip.ParseAddr(host); err != nil {
-			return fmt.Errorf("--bind %q: write an IP address before the port, such as 127.0.0.1 or 0.0.0.0", s.Bind)
+	if s.AdminBind != "" {
+		if err := checkAddress("--admin-bind", s.AdminBind); err != nil {
+			return err
 		}
 	}
+	if err := s.validate(); err != nil {
+		return err
+	}
+	var err error
 	if s.DataDir, err = filepath.Abs(s.DataDir); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
-	for _, d := range []struct {
-		flag  string
-		value time.Duration
-	}{
-		{"--auth-callback-timeout", s.AuthCallbackTimeout},
-		{"--auth-callback-connect-timeout", s.AuthCallbackConnectTimeout},
-		{"--max-timeout", s.MaxTimeout},
-	} {
-		if d.value <= 0 {
-			return fmt.Errorf("%s %s: write a time above zero, such as 10s or 24h", d.flag, d.value)
-		}
+	if s.MaxTimeout <= 0 {
+		return fmt.Errorf("--max-timeout %s: write a time above zero, such as 24h", s.MaxTimeout)
 	}
 	for _, n := range []struct {
 		flag  string
@@ -78,12 +69,40 @@ func (s *Settings) Validate() error {
 		{"--sandbox-disk", s.SandboxDisk, 1},
 		{"--sandbox-pids", s.SandboxPids, 16},
 		{"--max-sandboxes", s.MaxSandboxes, 0},
+		{"--quota-sandboxes", s.QuotaSandboxes, 0},
+		{"--quota-cpus", s.QuotaCPUs, 0},
+		{"--quota-memory", s.QuotaMemory, 0},
+		{"--quota-creates-per-minute", s.QuotaCreatesPerMinute, 0},
 	} {
 		if n.value < n.least {
 			return fmt.Errorf("%s %d: write %d or more", n.flag, n.value, n.least)
 		}
 	}
 	return nil
+}
+
+// checkAddress refuses what nobody can listen on.
+func checkAddress(flag, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%s %q: write an address and a port, such as 127.0.0.1:3000", flag, address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%s %q: the port must be a number from 0 to 65535", flag, address)
+	}
+	if host != "" && host != "localhost" {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return fmt.Errorf("%s %q: write an IP address before the port, such as 127.0.0.1 or 0.0.0.0", flag, address)
+		}
+	}
+	return nil
+}
+
+// limits are those of an account of which nobody said others.
+func (s *Settings) limits() cube.Limits {
+	return cube.Limits{
+		Sandboxes: s.QuotaSandboxes, CPUs: s.QuotaCPUs, MemoryMB: s.QuotaMemory, CreatesPerMinute: s.QuotaCreatesPerMinute,
+	}
 }
 
 // Resources are what each sandbox of the template base gets.

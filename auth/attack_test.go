@@ -9,7 +9,7 @@ import (
 
 func TestP1PathsThatTwoReadersReadDifferently(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	for _, path := range []string{
 		"//sandboxes", "/sandboxes//x", "/templates/../health", "/templates/./x", "/templates/%2e%2e/health", "/templates/%2E/x",
 		"/sandboxes/a%2fb", "/sandboxes/a%2Fb", "/sandboxes/a%5Cb", `/sandboxes/a\b`, "/sandboxes/%00", "/sandboxes/%0a", "/sandboxes/x;y=1",
@@ -38,7 +38,7 @@ func TestP1PathsThatTwoReadersReadDifferently(t *testing.T) {
 
 func TestP1ATemplatesNameMayHoldASlash(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	for _, path := range []string{
 		"/templates/team%2Fname:tag", "/templates/team%2Fname%3Atag", "/templates/aliases/team%2Fname", "/templates/team%2Fname/tags",
 		"/templates/team%2Fname/builds/b/status", "/v2/templates/team%2Fname",
@@ -54,7 +54,7 @@ func TestP1ATemplatesNameMayHoldASlash(t *testing.T) {
 
 func TestP2OnlyExactHealthIsFree(t *testing.T) {
 	o := newOperator(t, status(401))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	for line, want := range map[string]int{
 		"GET /health": 200, "HEAD /health": 200,
 		"GET /health?x": 401, "GET /health?": 401, "POST /health": 401, "GET /health/": 401, "GET /healthz": 401, "GET /Health": 401, "GET //health": 401,
@@ -70,7 +70,7 @@ func TestP2OnlyExactHealthIsFree(t *testing.T) {
 
 func TestH1TheCallbackSeesOneTrueValueEach(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	for _, header := range []string{
 		"X-Request-Path: /health", "x-request-path: /health", "X_Request_Path: /health", "X.Request.Path: /health", "X-Request_Path: /health",
 		"X-Request-Method: GET", "x_request_method: GET", "Connection: X-Request-Path, X-Request-Method, close",
@@ -102,7 +102,7 @@ func TestH2IdentityHeadersOfAClientGoNowhere(t *testing.T) {
 
 func TestH3OverridesHaveNoInfluence(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	for _, header := range []string{
 		"X-HTTP-Method-Override: GET", "X-Method-Override: GET", "X-Original-URL: /health", "X-Rewrite-URL: /health",
 		"X-Forwarded-Uri: /health", "X-Forwarded-Method: GET", "X-Forwarded-Prefix: /x", "Forwarded: host=x",
@@ -117,7 +117,7 @@ func TestH3OverridesHaveNoInfluence(t *testing.T) {
 
 func TestC1CredentialsThatTwoReadersReadDifferently(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	for name, headers := range map[string][]string{
 		"two tokens":          {"Authorization: Bearer a", "Authorization: Bearer b"},
 		"a token twice":       {"Authorization: Bearer a", "Authorization: Bearer a"},
@@ -146,7 +146,7 @@ func TestC1CredentialsThatTwoReadersReadDifferently(t *testing.T) {
 
 func TestC1CredentialsThatAreFine(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	for header, want := range map[string]string{
 		"Authorization: bearer abc":                                   "Bearer abc",
 		"Authorization: BEARER abc":                                   "Bearer abc",

@@ -14,7 +14,7 @@ import (
 )
 
 func TestCORSStandsOnErrorsToo(t *testing.T) {
-	h := newHouse(t, Config{CallbackURL: newOperator(t, status(401)).URL})
+	h := newHouse(t, asking(newOperator(t, status(401)).URL))
 	for line, want := range map[string]int{
 		"GET /health": 200, "GET /sandboxes": 401, "OPTIONS /sandboxes": 401, "TRACE /sandboxes": 405,
 	} {
@@ -28,7 +28,7 @@ func TestCORSStandsOnErrorsToo(t *testing.T) {
 
 func TestAPreflightNeedsNoCredential(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	origin, method := "Origin: http://page", "Access-Control-Request-Method: POST"
 	resp := h.send(t, "OPTIONS /sandboxes", origin, method, "Access-Control-Request-Headers: x-api-key")
 	wantStatus(t, resp, 204)
@@ -47,7 +47,7 @@ func TestAPreflightNeedsNoCredential(t *testing.T) {
 }
 
 func TestTheDecisionComesBeforeTheBody(t *testing.T) {
-	h := newHouse(t, Config{CallbackURL: newOperator(t, status(401)).URL})
+	h := newHouse(t, asking(newOperator(t, status(401)).URL))
 	for name, headers := range map[string][]string{
 		"1 GiB, asking first":    {"Content-Length: 1073741824", "Expect: 100-continue"},
 		"1 GiB, not yet sent":    {"Content-Length: 1073741824"},
@@ -67,7 +67,7 @@ func TestTheDecisionComesBeforeTheBody(t *testing.T) {
 }
 
 func TestARefusalIsReadWholeByAClientThatSendsFirst(t *testing.T) {
-	h := newHouse(t, Config{CallbackURL: newOperator(t, status(401)).URL})
+	h := newHouse(t, asking(newOperator(t, status(401)).URL))
 	for _, size := range []int{2, 200 << 10} {
 		conn, err := net.Dial("tcp", h.Listener.Addr().String())
 		if err != nil {
@@ -84,7 +84,7 @@ func TestARefusalIsReadWholeByAClientThatSendsFirst(t *testing.T) {
 
 func TestTheDoorIsTheSameOverHTTP2(t *testing.T) {
 	o := newOperator(t, status(200))
-	h := newHouse(t, Config{CallbackURL: o.URL})
+	h := newHouse(t, asking(o.URL))
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
@@ -128,7 +128,7 @@ func TestTheDoorIsTheSameOverHTTP2(t *testing.T) {
 
 func TestTrafficIntoSandboxesIsStrippedAndAsksNobody(t *testing.T) {
 	o := newOperator(t, status(401))
-	door, err := New(Config{CallbackURL: o.URL})
+	door, err := New(asking(o.URL))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,20 +166,20 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 		config Config
 		says   string
 	}{
-		{Config{CallbackURL: "auth.example/s3cret"}, "--auth-callback-url: write the URL of your service"},
-		{Config{CallbackURL: "ftp://auth.example/s3cret"}, "--auth-callback-url: write the URL"},
-		{Config{CallbackURL: "http://"}, "--auth-callback-url: write the URL"},
-		{Config{CallbackURL: "http://:80/s3cret"}, "--auth-callback-url: write the URL"},
-		{Config{CallbackURL: "http://a s3cret"}, "--auth-callback-url: write the URL"},
-		{Config{CallbackURL: "https://x/#s3cret"}, "--auth-callback-url: write the URL"},
-		{Config{CallbackURL: "https://x:70000/s3cret"}, "--auth-callback-url: write a port"},
-		{Config{CallbackURL: "https://x:0/s3cret"}, "--auth-callback-url: write a port"},
-		{Config{CallbackURL: "https://user:s3cret@x/"}, "--auth-callback-url: write the URL without a user"},
-		{Config{Exempt: "healthz"}, `--auth-exempt: write "health" or "none"`},
+		{asking("auth.example/s3cret"), "--auth-callback-url: write the URL of your service"},
+		{asking("ftp://auth.example/s3cret"), "--auth-callback-url: write the URL"},
+		{asking("http://"), "--auth-callback-url: write the URL"},
+		{asking("http://:80/s3cret"), "--auth-callback-url: write the URL"},
+		{asking("http://a s3cret"), "--auth-callback-url: write the URL"},
+		{asking("https://x/#s3cret"), "--auth-callback-url: write the URL"},
+		{asking("https://x:70000/s3cret"), "--auth-callback-url: write a port"},
+		{asking("https://x:0/s3cret"), "--auth-callback-url: write a port"},
+		{asking("https://user:s3cret@x/"), "--auth-callback-url: write the URL without a user"},
+		{Config{Rules: Rules{Exempt: "healthz"}}, `--auth-exempt: write "health" or "none"`},
 	} {
 		_, err := New(row.config)
 		if err == nil || !strings.HasPrefix(err.Error(), row.says) || strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("%q %q: %v", row.config.CallbackURL, row.config.Exempt, err)
+			t.Errorf("%q: %v, want %q", row.config.Callback.URLs, err, row.says)
 		}
 	}
 }
@@ -190,7 +190,7 @@ func TestACertificateThatIsNotTrustedIs500(t *testing.T) {
 	service.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	service.StartTLS()
 	defer service.Close()
-	h := newHouse(t, Config{CallbackURL: service.URL})
+	h := newHouse(t, asking(service.URL))
 	resp := h.send(t, "GET /sandboxes", "X-API-Key: key")
 	wantStatus(t, resp, 500)
 	if body, _ := io.ReadAll(resp.Body); strings.Contains(string(body), "certificate") {

@@ -24,7 +24,7 @@ func FuzzPathJudgedIsPathServed(f *testing.F) {
 		judged = append(judged, r.Header.Get("X-Request-Method")+" "+r.Header.Get("X-Request-Path"))
 	}))
 	f.Cleanup(service.Close)
-	h := newHouse(f, Config{CallbackURL: service.URL})
+	h := newHouse(f, asking(service.URL))
 	f.Fuzz(func(t *testing.T, method, path string) {
 		if strings.ContainsAny(method+path, "\r\n ") || method == "" || path == "" || len(path) > 8<<10 {
 			t.Skip("no request line")

@@ -16,6 +16,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"cube/auth/callback"
+	"cube/auth/decision"
 	"cube/internal/requestid"
 )
 
@@ -67,9 +69,25 @@ func status(code int) http.HandlerFunc {
 // handlers answer with the pattern that they are registered under.
 type house struct {
 	*httptest.Server
-	log *bytes.Buffer
-	mu  sync.Mutex
-	got []*http.Request // what came through
+	door     *Door
+	log      *bytes.Buffer
+	mu       sync.Mutex
+	got      []*http.Request // what came through
+	outcomes []decision.Outcome
+}
+
+// asking is a Config with a callback.
+func asking(url string, more ...func(*Config)) Config {
+	c := Config{Rules: Rules{Callback: callback.Config{Name: "--auth-callback", URLs: []string{url}, Timeout: 10 * time.Second, ConnectTimeout: 2 * time.Second, Retries: 1, InFlight: 1024, ErrorsToOpen: 5}}}
+	for _, change := range more {
+		change(&c)
+	}
+	return c
+}
+
+// within shortens a question.
+func within(d time.Duration) func(*Config) {
+	return func(c *Config) { c.Callback.Timeout, c.Callback.ConnectTimeout = d, d }
 }
 
 var patterns = []string{
@@ -82,11 +100,17 @@ var patterns = []string{
 func newHouse(t testing.TB, c Config) *house {
 	h := &house{log: &bytes.Buffer{}}
 	c.Log = slog.New(slog.NewTextHandler(h.log, nil))
+	c.Observe = func(o decision.Outcome) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.outcomes = append(h.outcomes, o)
+	}
 	door, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(door.Close)
+	h.door = door
 	mux := http.NewServeMux()
 	for _, pattern := range patterns {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -104,6 +128,12 @@ func newHouse(t testing.TB, c Config) *house {
 	h.Start()
 	t.Cleanup(h.Close)
 	return h
+}
+
+func (h *house) seen() []decision.Outcome {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.outcomes)
 }
 
 // raw sends bytes as they are and returns the answer.

@@ -32,7 +32,7 @@ func TestAnAnswerMaySayWhoAsks(t *testing.T) {
 					w.Header()[header] = values
 				}
 			})
-			h := newHouse(t, Config{CallbackURL: o.URL})
+			h := newHouse(t, asking(o.URL))
 			// H2: what the client says of itself counts for nothing.
 			wantStatus(t, h.send(t, "GET /sandboxes", "X-API-Key: key", "X-Auth-Team: root", "X_Auth_Subject: root"), row.status)
 			if row.status != 200 {

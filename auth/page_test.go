@@ -26,7 +26,7 @@ func TestThePage(t *testing.T) {
 	})
 	t.Run("the credential is extracted, Bearer takes priority over X-API-Key", func(t *testing.T) {
 		o := newOperator(t, status(200))
-		h := newHouse(t, Config{CallbackURL: o.URL})
+		h := newHouse(t, asking(o.URL))
 		wantStatus(t, h.send(t, "GET /sandboxes", "X-API-Key: key", "Authorization: Bearer token"), 200)
 		q := o.questions()[0].Header
 		if q.Get("Authorization") != "Bearer token" || len(q.Values("X-Api-Key")) != 0 {
@@ -35,7 +35,7 @@ func TestThePage(t *testing.T) {
 	})
 	t.Run("X-API-Key can be sent directly, and the two headers are mutually exclusive", func(t *testing.T) {
 		o := newOperator(t, status(200))
-		h := newHouse(t, Config{CallbackURL: o.URL})
+		h := newHouse(t, asking(o.URL))
 		wantStatus(t, h.send(t, "GET /sandboxes", "X-API-Key: key"), 200)
 		q := o.questions()[0].Header
 		if q.Get("X-Api-Key") != "key" || len(q.Values("Authorization")) != 0 {
@@ -44,7 +44,7 @@ func TestThePage(t *testing.T) {
 	})
 	t.Run("a POST is forwarded with the credential, the original path and the method", func(t *testing.T) {
 		o := newOperator(t, status(200))
-		h := newHouse(t, Config{CallbackURL: o.URL + "/verify?tenant=1"})
+		h := newHouse(t, asking(o.URL+"/verify?tenant=1"))
 		resp := h.send(t, "DELETE /templates/my-tmpl?x=1", "Authorization: Bearer token", "Cookie: a=b", "X-Other: y")
 		wantStatus(t, resp, 200)
 		q := o.questions()[0]
@@ -65,7 +65,7 @@ func TestThePage(t *testing.T) {
 	})
 	t.Run("HTTP 200 is allowed through, any other status is 401", func(t *testing.T) {
 		for _, code := range []int{200, 201, 202, 204, 206, 301, 302, 307, 400, 401, 403, 404, 429, 500, 502, 503} {
-			h := newHouse(t, Config{CallbackURL: newOperator(t, status(code)).URL})
+			h := newHouse(t, asking(newOperator(t, status(code)).URL))
 			want := http.StatusUnauthorized
 			if code == 200 {
 				want = http.StatusOK
@@ -75,7 +75,7 @@ func TestThePage(t *testing.T) {
 	})
 	t.Run("no credential provided: 401, and nobody is asked", func(t *testing.T) {
 		o := newOperator(t, status(200))
-		h := newHouse(t, Config{CallbackURL: o.URL})
+		h := newHouse(t, asking(o.URL))
 		for _, headers := range [][]string{nil, {"Authorization: Bearer"}, {"Authorization: Bearer  "}, {"Authorization: Basic dXNlcjo="}, {"X-API-Key:"}} {
 			resp := h.send(t, "GET /sandboxes", headers...)
 			wantStatus(t, resp, 401)
@@ -98,7 +98,7 @@ func TestThePage(t *testing.T) {
 	t.Run("callback unreachable: 500, that tells neither where nor why", func(t *testing.T) {
 		o := newOperator(t, status(200))
 		o.Close()
-		h := newHouse(t, Config{CallbackURL: o.URL + "/secret-path?secret-query"})
+		h := newHouse(t, asking(o.URL+"/secret-path?secret-query"))
 		resp := h.send(t, "GET /sandboxes", "X-API-Key: secret-key")
 		wantStatus(t, resp, 500)
 		body, _ := io.ReadAll(resp.Body)
@@ -115,7 +115,7 @@ func TestThePage(t *testing.T) {
 	})
 	t.Run("every incoming request is validated, once", func(t *testing.T) {
 		o := newOperator(t, status(200))
-		h := newHouse(t, Config{CallbackURL: o.URL})
+		h := newHouse(t, asking(o.URL))
 		for range 3 {
 			wantStatus(t, h.send(t, "GET /sandboxes", "X-API-Key: key"), 200)
 		}
@@ -125,10 +125,10 @@ func TestThePage(t *testing.T) {
 	})
 	t.Run("GET and HEAD of /health are free, unless nothing is to be", func(t *testing.T) {
 		o := newOperator(t, status(401))
-		h := newHouse(t, Config{CallbackURL: o.URL})
+		h := newHouse(t, asking(o.URL))
 		wantStatus(t, h.send(t, "GET /health"), 200)
 		wantStatus(t, h.send(t, "HEAD /health"), 200)
-		closed := newHouse(t, Config{CallbackURL: o.URL, Exempt: ExemptNone})
+		closed := newHouse(t, asking(o.URL, func(c *Config) { c.Exempt = ExemptNone }))
 		wantStatus(t, closed.send(t, "GET /health"), 401)
 	})
 }
@@ -150,7 +150,7 @@ func TestThePagesRules(t *testing.T) {
 			w.WriteHeader(401)
 		}
 	})
-	checkPageRules(t, newHouse(t, Config{CallbackURL: o.URL + "/verify"}))
+	checkPageRules(t, newHouse(t, asking(o.URL+"/verify")))
 }
 
 // checkPageRules checks what the page's example promises.
@@ -216,7 +216,7 @@ func TestThePagesPythonCallback(t *testing.T) {
 		t.Fatalf("the service does not start: %v", err)
 	}
 	resp.Body.Close()
-	checkPageRules(t, newHouse(t, Config{CallbackURL: u}))
+	checkPageRules(t, newHouse(t, asking(u)))
 }
 
 // fastAPI returns a Python that has FastAPI.

@@ -16,6 +16,7 @@ const (
 	ReasonExempt       Reason = "exempt"        // needs no credential
 	ReasonAllowed      Reason = "allowed"       // somebody said yes
 	ReasonRefused      Reason = "refused"       // somebody said no
+	ReasonNobody       Reason = "nobody"        // allowed, and the tenancy has no place for it
 	ReasonNoCredential Reason = "no_credential" // asked nobody
 	ReasonMalformed    Reason = "malformed"     // the credential cannot be read
 	ReasonPath         Reason = "path"          // two readers could read the path differently
@@ -28,7 +29,7 @@ const (
 
 // Reasons are all of them.
 var Reasons = []Reason{
-	ReasonOpen, ReasonExempt, ReasonAllowed, ReasonRefused, ReasonNoCredential, ReasonMalformed, ReasonPath,
+	ReasonOpen, ReasonExempt, ReasonAllowed, ReasonRefused, ReasonNobody, ReasonNoCredential, ReasonMalformed, ReasonPath,
 	ReasonMethod, ReasonUnavailable, ReasonGone, ReasonRateLimited, ReasonRefusalLimit,
 }
 

@@ -29,6 +29,7 @@ func main() {
 // commands are what cube-api can do.
 type commands struct {
 	app.Settings `embed:""`
+	Config       kong.ConfigFlag `env:"CUBE_CONFIG" placeholder:"FILE" group:"server" help:"File of settings: one JSON object whose names are those of the flags. A flag and a variable beat it."`
 
 	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the server (this is what cube-api does without a command)."`
 	Doctor  doctorCommand  `cmd:"" help:"Say whether this machine can run sandboxes, and what to do if not."`
@@ -51,29 +52,51 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			panic(r)
 		}
 	}()
+	c, parsed, err := parse(args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return parsed.Run(c.Settings, reread(args), output{stdout, stderr})
+}
+
+// reread reads the settings of a server that runs again.
+func reread(args []string) app.Reread {
+	return func() (app.Settings, error) {
+		c, _, err := parse(args, io.Discard, io.Discard)
+		if err != nil {
+			return app.Settings{}, err
+		}
+		return c.Settings, nil
+	}
+}
+
+// parse reads the arguments, the variables and the file of --config.
+func parse(args []string, stdout, stderr io.Writer) (*commands, *kong.Context, error) {
 	var c commands
 	parser, err := kong.New(&c,
 		kong.Name("cube-api"),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),
+		kong.Configuration(readConfigFile),
 		kong.Exit(func(int) { panic(errHelp) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "server", Title: "Server:"},
-			{Key: "auth", Title: "Who may do what:"},
+			{Key: "auth", Title: "Who may do what (docs/authentication.md):"},
+			{Key: "callback", Title: "Your service that decides:"},
 			{Key: "sandboxes", Title: "Sandboxes:"},
 			{Key: "log", Title: "Log:"},
 		}),
 	)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return fmt.Errorf("%w ('cube-api --help' lists what can be set)", err)
+		return nil, nil, fmt.Errorf("%w ('cube-api --help' lists what can be set)", err)
 	}
-	parsed.BindTo(ctx, (*context.Context)(nil))
-	return parsed.Run(c.Settings, output{stdout, stderr})
+	return &c, parsed, nil
 }
 
 const description = `Runs sandboxes for code that nobody has reviewed, behind the API of the E2B SDKs.
@@ -90,8 +113,8 @@ What the SDKs need to know:
 type serveCommand struct{}
 
 // Run is called by kong.
-func (serveCommand) Run(ctx context.Context, s app.Settings, out output) error {
-	return app.Run(ctx, s, newLogger(out.stderr, s.LogLevel, s.LogFormat))
+func (serveCommand) Run(ctx context.Context, s app.Settings, reread app.Reread, out output) error {
+	return app.Run(ctx, s, reread, newLogger(out.stderr, s.LogLevel, s.LogFormat))
 }
 
 // newLogger is called with checked settings.
