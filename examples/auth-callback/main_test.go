@@ -17,6 +17,7 @@ import (
 
 	"cube"
 	"cube/auth"
+	"cube/auth/callback"
 	"cube/internal/requestid"
 )
 
@@ -24,19 +25,19 @@ import (
 // and returns its URL.
 var services = []struct {
 	name  string
-	start func(t *testing.T, file string) string
+	start func(t *testing.T, file string, flags ...string) string
 }{
 	{"go", startGo},
 	{"python", startPython},
 }
 
-func startGo(t *testing.T, file string) string {
+func startGo(t *testing.T, file string, flags ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	read, write := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, []string{"--listen", "127.0.0.1:0", "--keys", file}, write)
+		err := run(ctx, append(flags, "--listen", "127.0.0.1:0", "--keys", file), write)
 		write.CloseWithError(err)
 		ended <- err
 	}()
@@ -49,9 +50,9 @@ func startGo(t *testing.T, file string) string {
 	return firstLine(t, read)
 }
 
-func startPython(t *testing.T, file string) string {
+func startPython(t *testing.T, file string, flags ...string) string {
 	t.Helper()
-	cmd := python(t, file)
+	cmd := python(t, file, flags...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -67,9 +68,10 @@ func startPython(t *testing.T, file string) string {
 	return firstLine(t, out)
 }
 
-func python(t *testing.T, file string) *exec.Cmd {
+func python(t *testing.T, file string, flags ...string) *exec.Cmd {
 	t.Helper()
-	return exec.CommandContext(t.Context(), "python3", "-I", "-B", "callback.py", "--listen", "127.0.0.1:0", "--keys", file)
+	return exec.CommandContext(t.Context(), "python3",
+		append([]string{"-I", "-B", "callback.py", "--listen", "127.0.0.1:0", "--keys", file}, flags...)...)
 }
 
 func firstLine(t *testing.T, out io.Reader) string {
@@ -81,11 +83,11 @@ func firstLine(t *testing.T, out io.Reader) string {
 	return strings.TrimSpace(line)
 }
 
-// newDoor is a server that asks the service at url. Its handler answers with who
-// the door says asks.
-func newDoor(t *testing.T, url string) *httptest.Server {
+// newDoor is a server that asks a service. Its handler answers with who the door
+// says asks.
+func newDoor(t *testing.T, service callback.Config) *httptest.Server {
 	t.Helper()
-	door, err := auth.New(auth.Config{CallbackURL: url})
+	door, err := auth.New(auth.Config{Rules: auth.Rules{Callback: service}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,7 @@ func TestThroughTheDoor(t *testing.T) {
 	)
 	for _, service := range services {
 		t.Run(service.name, func(t *testing.T) {
-			door := newDoor(t, service.start(t, "keys.json"))
+			door := newDoor(t, callback.Config{URLs: []string{service.start(t, "keys.json")}})
 			for _, row := range []struct {
 				line, header string
 				want         int
@@ -237,13 +239,20 @@ func TestWhatCubeWouldNotAskIsRefused(t *testing.T) {
 // ask sends headers, name by name, and returns the status.
 func ask(t *testing.T, method, url string, headers ...string) int {
 	t.Helper()
+	h := http.Header{}
+	for i := 0; i < len(headers); i += 2 {
+		h.Set(headers[i], headers[i+1])
+	}
+	return askWith(t, method, url, h)
+}
+
+func askWith(t *testing.T, method, url string, h http.Header) int {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
+	req.Header = h
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -301,9 +310,29 @@ func TestFilesAreRefused(t *testing.T) {
 	}
 }
 
+func TestAShortSigningKeyIsRefused(t *testing.T) {
+	file := fileOf(t, "fifteen bytes.. \n")
+	for name, start := range map[string]func() error{
+		"go": func() error {
+			return run(t.Context(), []string{"--listen", "127.0.0.1:0", "--keys", "keys.json", "--signing-key-file", file}, io.Discard)
+		},
+		"python": func() error {
+			out, err := python(t, "keys.json", "--signing-key-file", file).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, out)
+			}
+			return err
+		},
+	} {
+		if err := start(); err == nil || !strings.Contains(err.Error(), "16 bytes") || strings.Contains(err.Error(), "fifteen") {
+			t.Errorf("%s: error = %v", name, err)
+		}
+	}
+}
+
 // What operators copy must not need this module.
 func TestTheExampleNeedsTheStandardLibraryAlone(t *testing.T) {
-	for _, name := range []string{"main.go", "keys.go"} {
+	for _, name := range []string{"main.go", "keys.go", "signature.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
 		if err != nil {
 			t.Fatal(err)
