@@ -12,7 +12,8 @@ import (
 	"cube/lifecycle"
 )
 
-// Decision records what the door did with a request.
+// Decision records what the door did with a request, or what its shadow would
+// have done.
 func (l *Log) Decision(o decision.Outcome) {
 	r := Record{
 		Time: o.Time.UTC(), Action: Decided, Outcome: Refused, Reason: string(o.Reason), RequestID: o.RequestID, Remote: o.Remote,
@@ -20,6 +21,9 @@ func (l *Log) Decision(o decision.Outcome) {
 	}
 	if o.Allowed {
 		r.Outcome = Allowed
+	}
+	if o.Source == decision.FromShadow {
+		r.Action = Shadowed
 	}
 	r.askedBy(o.Identity)
 	r.Fingerprint = o.Fingerprint

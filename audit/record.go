@@ -18,6 +18,7 @@ type Action string
 // The actions that are not inside a sandbox; for those see gateway.Action.
 const (
 	Decided    Action = "decision"
+	Shadowed   Action = "shadow" // what the shadow callback would have decided, where it differs; it decides nothing
 	Created    Action = "sandbox.created"
 	TimeoutSet Action = "sandbox.timeout"
 	Ended      Action = "sandbox.ended"
@@ -25,7 +26,7 @@ const (
 
 // Actions are all of them.
 var Actions = []Action{
-	Decided, Created, TimeoutSet, Ended,
+	Decided, Shadowed, Created, TimeoutSet, Ended,
 	Action(gateway.ProcessStarted), Action(gateway.ProcessConnected), Action(gateway.ProcessInput), Action(gateway.ProcessSignalled),
 	Action(gateway.FileRead), Action(gateway.FileWritten), Action(gateway.FileLooked), Action(gateway.FileMoved), Action(gateway.FileRemoved),
 	Action(gateway.DirectoryListed), Action(gateway.DirectoryMade),

@@ -27,6 +27,9 @@ func TestWhatIsRecorded(t *testing.T) {
 	l := mustOpen(t, Config{Dir: dir})
 	l.Decision(outcome("r1"))
 	l.Decision(outcome("r2").Refused(401, decision.ReasonRefused))
+	shadow := outcome("r1")
+	shadow.Source = decision.FromShadow
+	l.Decision(shadow)
 	event := lifecycle.Event{
 		Kind: lifecycle.EventCreated, At: moment, Sandbox: "i1", Template: "base", Owner: cube.Owner{Subject: "ann", Team: "blue"}, Deadline: moment,
 	}
@@ -56,6 +59,8 @@ func TestWhatIsRecorded(t *testing.T) {
 		Method: "GET", Path: "/sandboxes", Source: "cache", LatencyUS: 1, Status: 200, Outcome: Allowed, Reason: "allowed"}
 	refused := asked
 	refused.RequestID, refused.Status, refused.Outcome, refused.Reason = "r2", 401, Refused, "refused"
+	shadowed := asked
+	shadowed.Action, shadowed.Source = Shadowed, "shadow"
 	of := Record{Time: moment, Outcome: Done, Sandbox: "i1", OwnerSubject: "ann", OwnerTeam: "blue", Template: "base"}
 	created, timeout, ended := of, of, of
 	created.Action, created.Deadline = Created, &moment
@@ -67,7 +72,7 @@ func TestWhatIsRecorded(t *testing.T) {
 	}
 	records, _ := read(t, dir, Filter{})
 	if diff := cmp.Diff([]Record{
-		asked, refused, created, timeout, ended,
+		asked, refused, shadowed, created, timeout, ended,
 		{Time: moment, Action: "process.started", Outcome: Done, RequestID: "r3", Remote: "::1", Sandbox: "i1", OwnerTeam: "blue", User: "root", Command: []string{"ls", "-l"}, Status: 200},
 		moved(0, Unanswered), moved(401, Refused), moved(403, Refused), moved(404, Failed), moved(500, Failed),
 	}, records); diff != "" {

@@ -16,6 +16,7 @@ import (
 	"cube"
 	"cube/audit"
 	"cube/auth/cache"
+	"cube/auth/callback"
 	"cube/auth/decision"
 )
 
@@ -37,13 +38,16 @@ func scrape(t *testing.T, m *Metrics) (map[string]*dto.MetricFamily, string) {
 }
 
 func allSources() Sources {
-	value := func(v float64) func() float64 { return func() float64 { return v } }
 	return Sources{
-		CallbackInFlight: value(3), CallbackRetries: value(4), BreakerOpen: value(1), Sandboxes: value(5),
-		Cache: func() cache.Stats {
-			return cache.Stats{Hits: 11, Misses: 12, Coalesced: 13, Stored: 14, Purges: 15, Entries: 16}
+		Callback: func() *callback.Stats {
+			return &callback.Stats{Questions: 1, NoAnswers: 2, Retries: 4, Failovers: 6, Waiting: 7, InFlight: 3, BreakerOpen: true}
 		},
-		Audit: func() audit.Stats { return audit.Stats{Lines: 21, Lost: 22} },
+		Cache: func() *cache.Stats {
+			return &cache.Stats{Hits: 11, Misses: 12, Coalesced: 13, Stored: 14, Purges: 15, Entries: 16}
+		},
+		Shadow:    func() map[Shadow]uint64 { return map[Shadow]uint64{"allows_more": 1, secret: 2} },
+		Sandboxes: func() int { return 5 },
+		Audit:     func() *audit.Stats { return &audit.Stats{Lines: 21, Lost: 22} },
 	}
 }
 
@@ -55,8 +59,8 @@ func TestWhatIsCounted(t *testing.T) {
 	m.Decided(of(decision.FromCache).Granted(decision.ReasonAllowed))
 	m.Decided(of(decision.FromCallback).Granted(decision.ReasonAllowed))
 	m.Decided(of("").Refused(401, decision.ReasonNoCredential))
-	m.Asked(20 * time.Millisecond)
-	m.Compared(ShadowAllowsMore)
+	m.Decided(of(decision.FromShadow).Granted(decision.ReasonAllowed))
+	m.Asked(20*time.Millisecond, callback.OutcomeRefused)
 	m.Created()
 	m.Ended(cube.EndKilled)
 	_, text := scrape(t, m)
@@ -68,7 +72,12 @@ func TestWhatIsCounted(t *testing.T) {
 		`cube_auth_decision_seconds_bucket{source="callback",le="0.0025"} 0`,
 		`cube_auth_decision_seconds_bucket{source="callback",le="0.005"} 1`,
 		`cube_auth_decision_seconds_count{source="nobody"} 1`,
-		`cube_auth_callback_seconds_sum 0.02`,
+		`cube_auth_callback_seconds_sum{outcome="refused"} 0.02`,
+		`cube_auth_callback_seconds_count{outcome="gone"} 0`,
+		`cube_auth_callback_questions_total 1`,
+		`cube_auth_callback_no_answers_total 2`,
+		`cube_auth_callback_failovers_total 6`,
+		`cube_auth_callback_waiting 7`,
 		`cube_auth_callback_in_flight 3`,
 		`cube_auth_callback_retries_total 4`,
 		`cube_auth_callback_breaker_open 1`,
@@ -80,6 +89,7 @@ func TestWhatIsCounted(t *testing.T) {
 		`cube_auth_cache_entries 16`,
 		`cube_auth_shadow_total{result="allows_more"} 1`,
 		`cube_auth_shadow_total{result="no_answer"} 0`,
+		`cube_auth_shadow_total{result="other"} 2`,
 		`cube_sandboxes 5`,
 		`cube_sandboxes_created_total 1`,
 		`cube_sandboxes_ended_total{reason="killed"} 1`,
@@ -96,9 +106,10 @@ func TestWhatIsCounted(t *testing.T) {
 // closed are the words that labels may have.
 func closed() map[string][]string {
 	words := map[string][]string{
-		"result": {"allowed", "refused", "same", "allows_more", "refuses_more", "no_answer", other},
-		"source": {"callback", "key", "cache", "coalesced", "nobody", other},
-		"reason": {"deadline", "killed", "out_of_memory", "crashed", "lost", "failed", other},
+		"result":  {"allowed", "refused", "same", "identity", "allows_more", "refuses_more", "no_answer", "not_asked", other},
+		"outcome": {"allowed", "refused", "no_answer", "gone", other},
+		"source":  {"callback", "key", "cache", "coalesced", "nobody", other},
+		"reason":  {"deadline", "killed", "out_of_memory", "crashed", "lost", "failed", other},
 	}
 	for _, reason := range decision.Reasons {
 		words["reason"] = append(words["reason"], string(reason))
@@ -112,7 +123,7 @@ func TestNoLabelHoldsWhatAClientWrote(t *testing.T) {
 		RequestID: secret, Method: secret, Path: secret, Remote: secret, Fingerprint: secret, Reason: secret, Source: secret,
 		Identity: cube.Identity{Subject: secret, Team: secret, Key: secret, Fingerprint: secret, Scopes: []string{secret}, Templates: []string{secret}},
 	})
-	m.Compared(secret)
+	m.Asked(time.Second, secret)
 	m.Ended(secret)
 	families, text := scrape(t, m)
 	if strings.Contains(text, secret) {
@@ -140,10 +151,17 @@ func TestNoLabelHoldsWhatAClientWrote(t *testing.T) {
 }
 
 func TestWhatHasNoSourceIsNotThere(t *testing.T) {
-	families, _ := scrape(t, NewMetrics(Sources{}))
-	for _, name := range []string{"cube_auth_callback_in_flight", "cube_auth_cache_hits_total", "cube_sandboxes", "cube_audit_lines_total"} {
-		if families[name] != nil {
-			t.Errorf("%s is there, and nobody counts it", name)
+	for _, sources := range []Sources{{}, {
+		Callback: func() *callback.Stats { return nil }, Cache: func() *cache.Stats { return nil },
+		Shadow: func() map[Shadow]uint64 { return nil }, Audit: func() *audit.Stats { return nil },
+	}} {
+		families, _ := scrape(t, NewMetrics(sources))
+		for _, name := range []string{
+			"cube_auth_callback_in_flight", "cube_auth_cache_hits_total", "cube_auth_shadow_total", "cube_sandboxes", "cube_audit_lines_total",
+		} {
+			if families[name] != nil {
+				t.Errorf("%s is there, and nobody counts it", name)
+			}
 		}
 	}
 }
