@@ -10,13 +10,12 @@ import (
 	"cube/auth/callback"
 )
 
-// AuthSettings say who may do what. All of them but the first four take effect
+// AuthSettings say who may do what. All of them but the first three take effect
 // on SIGHUP.
 type AuthSettings struct {
 	AuthRequired bool   `env:"AUTH_REQUIRED" group:"auth" help:"Refuse to start as long as nobody decides: neither --auth-callback-url nor a key of 'cube-api keys create'."`
 	AuthTenancy  string `env:"AUTH_TENANCY" enum:"off,subject,team" default:"off" group:"auth" help:"Who shares sandboxes with whom: 'team' or 'subject' keeps what is each one's own apart, as your service's X-Auth-Team or X-Auth-Subject says."`
 	Audit        bool   `env:"CUBE_AUDIT" group:"auth" help:"Write down every decision, and what is done to sandboxes and in them: 'cube-api audit export' reads it."`
-	AdminBind    string `env:"CUBE_ADMIN_BIND" placeholder:"ADDRESS" group:"auth" help:"Address and port for GET /metrics and POST /auth/purge. It asks nobody who they are: keep it on loopback. Default: none."`
 
 	AuthExempt       string `env:"AUTH_EXEMPT" enum:"health,none" default:"health" group:"auth" help:"What needs no credential: 'health' for GET /health alone, or 'none'."`
 	AuthRateLimit    int    `env:"AUTH_RATE_LIMIT" default:"0" placeholder:"N" group:"auth" help:"Requests that one identity may make in a minute; 0 for no limit."`

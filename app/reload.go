@@ -54,7 +54,7 @@ func reload(last Settings, reread Reread, door *auth.Door, log *slog.Logger) Set
 }
 
 // fixed are the settings of AuthSettings that need a restart.
-var fixed = map[string]bool{"AuthRequired": true, "AuthTenancy": true, "Audit": true, "AdminBind": true}
+var fixed = map[string]bool{"AuthRequired": true, "AuthTenancy": true, "Audit": true}
 
 // differences names the settings that are not the same, by their variables: a
 // value may hold a secret.

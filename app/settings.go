@@ -44,11 +44,6 @@ func (s *Settings) Validate() error {
 	if err := checkAddress("--bind", s.Bind); err != nil {
 		return err
 	}
-	if s.AdminBind != "" {
-		if err := checkAddress("--admin-bind", s.AdminBind); err != nil {
-			return err
-		}
-	}
 	if err := s.validate(); err != nil {
 		return err
 	}
