@@ -21,6 +21,11 @@ type AuthSettings struct {
 	AuthRateLimit    int    `env:"AUTH_RATE_LIMIT" default:"0" placeholder:"N" group:"auth" help:"Requests that one identity may make in a minute; 0 for no limit."`
 	AuthRefusalLimit int    `env:"AUTH_REFUSAL_LIMIT" default:"0" placeholder:"N" group:"auth" help:"Refused credentials in a minute from one address, after which nothing from there is looked at for a while; 0 for no limit."`
 
+	QuotaSandboxes        int `env:"CUBE_QUOTA_SANDBOXES" default:"0" placeholder:"N" group:"auth" help:"Sandboxes that one team, subject or key may have at once; 0 for no limit, here and below."`
+	QuotaCPUs             int `name:"quota-cpus" env:"CUBE_QUOTA_CPUS" default:"0" placeholder:"N" group:"auth" help:"Processors of all its sandboxes together."`
+	QuotaMemory           int `env:"CUBE_QUOTA_MEMORY" default:"0" placeholder:"MIB" group:"auth" help:"Memory of all its sandboxes together."`
+	QuotaCreatesPerMinute int `env:"CUBE_QUOTA_CREATES_PER_MINUTE" default:"0" placeholder:"N" group:"auth" help:"Sandboxes that it may create in a minute."`
+
 	AuthCallbackURL             string        `name:"auth-callback-url" env:"AUTH_CALLBACK_URL" placeholder:"URL" group:"callback" help:"Your service that decides on every request: 200 allows, all else is 401. Without one the keys of this server decide, and without a key every request is allowed."`
 	AuthCallbackFallbackURL     []string      `name:"auth-callback-fallback-url" env:"AUTH_CALLBACK_FALLBACK_URL" sep:"," placeholder:"URL" group:"callback" help:"Asked in order while those before give no answer."`
 	AuthCallbackTimeout         time.Duration `env:"AUTH_CALLBACK_TIMEOUT" default:"10s" group:"callback" help:"How long one question may take, connecting and waiting included."`
@@ -53,6 +58,10 @@ func (s *AuthSettings) validate() error {
 	}{
 		{"--auth-rate-limit", s.AuthRateLimit, 0},
 		{"--auth-refusal-limit", s.AuthRefusalLimit, 0},
+		{"--quota-sandboxes", s.QuotaSandboxes, 0},
+		{"--quota-cpus", s.QuotaCPUs, 0},
+		{"--quota-memory", s.QuotaMemory, 0},
+		{"--quota-creates-per-minute", s.QuotaCreatesPerMinute, 0},
 		{"--auth-callback-retries", s.AuthCallbackRetries, 0},
 		{"--auth-callback-in-flight", s.AuthCallbackInFlight, 1},
 		{"--auth-callback-cache-size", s.AuthCallbackCacheSize, 1},
@@ -118,6 +127,13 @@ func (s *AuthSettings) rules() auth.Rules {
 		ErrorStatus:       s.AuthCallbackErrorStatus,
 		RequestsPerMinute: s.AuthRateLimit,
 		RefusalsPerMinute: s.AuthRefusalLimit,
+	}
+}
+
+// limits are those of an account of which nobody said others.
+func (s *AuthSettings) limits() cube.Limits {
+	return cube.Limits{
+		Sandboxes: s.QuotaSandboxes, CPUs: s.QuotaCPUs, MemoryMB: s.QuotaMemory, CreatesPerMinute: s.QuotaCreatesPerMinute,
 	}
 }
 

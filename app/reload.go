@@ -9,14 +9,15 @@ import (
 	"syscall"
 
 	"cube/auth"
+	"cube/quota"
 )
 
 // Reread reads the settings again, from where they were read at the start.
 type Reread func() (Settings, error)
 
-// reloadOnHangup changes the door's rules at each SIGHUP until ctx ends, and
+// reloadOnHangup changes the door's rules and the quotas at each SIGHUP until ctx ends, and
 // says in the log what changed, or why nothing did.
-func reloadOnHangup(ctx context.Context, s Settings, reread Reread, door *auth.Door, log *slog.Logger) {
+func reloadOnHangup(ctx context.Context, s Settings, reread Reread, door *auth.Door, quotas *quota.Ledger, log *slog.Logger) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -25,13 +26,13 @@ func reloadOnHangup(ctx context.Context, s Settings, reread Reread, door *auth.D
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			s = reload(s, reread, door, log)
+			s = reload(s, reread, door, quotas, log)
 		}
 	}
 }
 
 // reload returns the settings that hold from now on.
-func reload(last Settings, reread Reread, door *auth.Door, log *slog.Logger) Settings {
+func reload(last Settings, reread Reread, door *auth.Door, quotas *quota.Ledger, log *slog.Logger) Settings {
 	next, err := reread()
 	if err == nil && (last.AuthCallbackURL == "") != (next.AuthCallbackURL == "") {
 		// The keys' routes stand or not, by it.
@@ -45,6 +46,7 @@ func reload(last Settings, reread Reread, door *auth.Door, log *slog.Logger) Set
 		log.Error("the settings were not reloaded: nothing changed", "error", err)
 		return last
 	}
+	quotas.SetLimits(next.limits())
 	changed, restart := differences(last, next)
 	log.Info("the settings were reloaded: files were read again, and what was remembered is forgotten", "changed", changed)
 	if len(restart) > 0 {

@@ -78,6 +78,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	defer door.Close()
 
+	quotas := quota.NewLedger(s.limits())
 	config := lifecycle.Config{
 		Store:        store,
 		Engine:       engine,
@@ -85,7 +86,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		MaxTimeout:   s.MaxTimeout,
 		MaxSandboxes: s.MaxSandboxes,
 		Tenancy:      s.tenancy(),
-		Quota:        quota.NewLedger(s.limits()),
+		Quota:        quotas,
 		Log:          log,
 	}
 	if trail != nil {
@@ -104,7 +105,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	announce(ctx, log, s, listener.Addr(), own)
 	var beside sync.WaitGroup
 	reloading, stop := context.WithCancel(ctx)
-	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, log) })
+	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, quotas, log) })
 	defer beside.Wait()
 	defer stop()
 	return serve(ctx, newServer(handler(s, door, own, trail, sandboxes, log), log), listener)

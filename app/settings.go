@@ -21,18 +21,13 @@ type Settings struct {
 
 	AuthSettings `embed:""`
 
-	SandboxCPUs           int          `name:"sandbox-cpus" env:"CUBE_SANDBOX_CPUS" default:"2" placeholder:"N" group:"sandboxes" help:"Processors of a sandbox, at most those of the machine."`
-	SandboxMemory         int          `env:"CUBE_SANDBOX_MEMORY" default:"1024" placeholder:"MIB" group:"sandboxes" help:"Memory of a sandbox."`
-	SandboxDisk           int          `env:"CUBE_SANDBOX_DISK" default:"10240" placeholder:"MIB" group:"sandboxes" help:"What a sandbox may write."`
-	SandboxPids           int          `env:"CUBE_SANDBOX_PIDS" default:"1024" placeholder:"N" group:"sandboxes" help:"Processes and threads of a user in a sandbox."`
-	SandboxNetwork        netip.Prefix `env:"CUBE_SANDBOX_NETWORK" default:"10.213.0.0/16" placeholder:"CIDR" group:"sandboxes" help:"IPv4 network to give the sandboxes' addresses from, four each. Nothing outside this machine sees it."`
-	MaxSandboxes          int          `env:"CUBE_MAX_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"How many sandboxes may run at once; 0 for as many as there are addresses."`
-	QuotaSandboxes        int          `env:"CUBE_QUOTA_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"Sandboxes that one team, subject or key may have at once; 0 for no limit, here and below."`
-	QuotaCPUs             int          `name:"quota-cpus" env:"CUBE_QUOTA_CPUS" default:"0" placeholder:"N" group:"sandboxes" help:"Processors of all its sandboxes together."`
-	QuotaMemory           int          `env:"CUBE_QUOTA_MEMORY" default:"0" placeholder:"MIB" group:"sandboxes" help:"Memory of all its sandboxes together."`
-	QuotaCreatesPerMinute int          `env:"CUBE_QUOTA_CREATES_PER_MINUTE" default:"0" placeholder:"N" group:"sandboxes" help:"Sandboxes that it may create in a minute."`
-
-	MaxTimeout time.Duration `env:"CUBE_MAX_TIMEOUT" default:"24h" group:"sandboxes" help:"The longest time to live that a client may ask for."`
+	SandboxCPUs    int           `name:"sandbox-cpus" env:"CUBE_SANDBOX_CPUS" default:"2" placeholder:"N" group:"sandboxes" help:"Processors of a sandbox, at most those of the machine."`
+	SandboxMemory  int           `env:"CUBE_SANDBOX_MEMORY" default:"1024" placeholder:"MIB" group:"sandboxes" help:"Memory of a sandbox."`
+	SandboxDisk    int           `env:"CUBE_SANDBOX_DISK" default:"10240" placeholder:"MIB" group:"sandboxes" help:"What a sandbox may write."`
+	SandboxPids    int           `env:"CUBE_SANDBOX_PIDS" default:"1024" placeholder:"N" group:"sandboxes" help:"Processes and threads of a user in a sandbox."`
+	SandboxNetwork netip.Prefix  `env:"CUBE_SANDBOX_NETWORK" default:"10.213.0.0/16" placeholder:"CIDR" group:"sandboxes" help:"IPv4 network to give the sandboxes' addresses from, four each. Nothing outside this machine sees it."`
+	MaxSandboxes   int           `env:"CUBE_MAX_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"How many sandboxes may run at once; 0 for as many as there are addresses."`
+	MaxTimeout     time.Duration `env:"CUBE_MAX_TIMEOUT" default:"24h" group:"sandboxes" help:"The longest time to live that a client may ask for."`
 
 	LogLevel  string `env:"LOG_LEVEL" enum:"debug,info,warn,error" default:"info" group:"log" help:"How much to log: debug, info, warn or error."`
 	LogFormat string `env:"LOG_FORMAT" enum:"text,json" default:"text" group:"log" help:"Form of a log line: text or json."`
@@ -64,10 +59,6 @@ func (s *Settings) Validate() error {
 		{"--sandbox-disk", s.SandboxDisk, 1},
 		{"--sandbox-pids", s.SandboxPids, 16},
 		{"--max-sandboxes", s.MaxSandboxes, 0},
-		{"--quota-sandboxes", s.QuotaSandboxes, 0},
-		{"--quota-cpus", s.QuotaCPUs, 0},
-		{"--quota-memory", s.QuotaMemory, 0},
-		{"--quota-creates-per-minute", s.QuotaCreatesPerMinute, 0},
 	} {
 		if n.value < n.least {
 			return fmt.Errorf("%s %d: write %d or more", n.flag, n.value, n.least)
@@ -91,13 +82,6 @@ func checkAddress(flag, address string) error {
 		}
 	}
 	return nil
-}
-
-// limits are those of an account of which nobody said others.
-func (s *Settings) limits() cube.Limits {
-	return cube.Limits{
-		Sandboxes: s.QuotaSandboxes, CPUs: s.QuotaCPUs, MemoryMB: s.QuotaMemory, CreatesPerMinute: s.QuotaCreatesPerMinute,
-	}
 }
 
 // Resources are what each sandbox of the template base gets.

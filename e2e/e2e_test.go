@@ -222,8 +222,9 @@ func (s *server) health(id string) int {
 
 // logBuffer keeps what a server logs, from several goroutines.
 type logBuffer struct {
-	mu    sync.Mutex
-	lines []string
+	mu      sync.Mutex
+	lines   []string
+	awaited int // the line after the one that await returned for
 }
 
 func (b *logBuffer) add(line string) {
@@ -272,7 +273,7 @@ func TestJavaScriptSDK(t *testing.T) {
 }
 
 func TestJavaScriptSDKWithCallback(t *testing.T) {
-	s := start(t, "--auth-callback-url", callback(t))
+	s := start(t, "--auth-callback-url", callback(t), "--audit")
 	run(t, s.environment("FULL_KEY="+fullKey, "READONLY_KEY="+readonlyKey, "WRONG_KEY="+wrongKey),
 		"js", "node", "--test", "--test-timeout=180000", "sandbox.test.mjs", "key.test.mjs")
 }
@@ -283,7 +284,7 @@ func TestPythonSDK(t *testing.T) {
 }
 
 func TestPythonSDKWithCallback(t *testing.T) {
-	s := start(t, "--auth-callback-url", callback(t))
+	s := start(t, "--auth-callback-url", callback(t), "--audit")
 	run(t, s.environment("FULL_KEY="+fullKey, "READONLY_KEY="+readonlyKey, "WRONG_KEY="+wrongKey),
 		"python", ".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
 }
