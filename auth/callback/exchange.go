@@ -122,13 +122,10 @@ func (t *trace) hooks() *httptrace.ClientTrace {
 }
 
 // broke tells whether the connection broke before any byte of an answer, so that
-// asking again does no harm and may help. A timeout is none, nor what the other
-// side's TLS says, which it would say again.
+// asking again does no harm and may help. What the other side's TLS says is no
+// such case: it would say it again.
 func (t *trace) broke(ctx context.Context, err error) bool {
 	if over(ctx) != nil || !t.connected.Load() || t.answered.Load() {
-		return false
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return false
 	}
 	network, ok := errors.AsType[*net.OpError](err)
