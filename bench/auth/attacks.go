@@ -136,19 +136,23 @@ func judgedIsServed(s system, r result) finding {
 	case len(r.served) == 0:
 		return mild("asks about %s, and answers %d", judged(s, r), r.status)
 	case len(r.asked) == 0:
-		return severe("serves %s without asking", target(r.served))
+		return refusedIsNotServed(s, r)
 	case judged(s, r) != target(r.served):
 		return severe("asks about %s, serves %s", judged(s, r), target(r.served))
 	}
 	return mild("asks about and serves %s", target(r.served))
 }
 
-// refusedIsNotServed: the auth service says no.
+// refusedIsNotServed: the auth service says no, or was not asked. What is free may
+// be served, but another path should not be made into it.
 func refusedIsNotServed(_ system, r result) finding {
-	if len(r.served) > 0 {
-		return severe("serves %s", target(r.served))
+	switch {
+	case len(r.served) == 0:
+		return finding{}
+	case target(r.served) == "`/health`":
+		return mild("serves `/health`")
 	}
-	return finding{}
+	return severe("serves %s all the same", target(r.served))
 }
 
 // neverServed: the auth service says yes, and it is wrong all the same.
