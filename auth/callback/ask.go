@@ -99,10 +99,7 @@ func (c *Client) takePlace(ctx context.Context, url int) error {
 	defer c.waiting.Add(-1)
 	select {
 	case c.places[url] <- struct{}{}:
-		if ctx.Err() == nil {
-			return nil
-		}
-		<-c.places[url] // too late: both were the case
+		return nil
 	case <-ctx.Done():
 	}
 	if blamed(ctx) {
@@ -119,14 +116,8 @@ func (c *Client) probe(url int, q *decision.Question) (p *probe, mine bool) {
 	if !mine {
 		return p, false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
-		c.breaker.land(url, p, reply{}, errEnded)
-		return p, true
-	}
 	question := *q
-	c.probes.Go(func() {
+	go func() {
 		ctx, cancel := context.WithTimeoutCause(c.life, c.timeout, errSlow)
 		defer cancel()
 		r, err := c.exchange(ctx, url, &question)
@@ -134,6 +125,6 @@ func (c *Client) probe(url int, q *decision.Question) (p *probe, mine bool) {
 			err = errEnded
 		}
 		c.breaker.land(url, p, r, err)
-	})
+	}()
 	return p, true
 }

@@ -12,7 +12,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -92,11 +91,8 @@ type Client struct {
 	waiting, inFlight atomic.Int64
 
 	// life is that of the probes, which belong to no request.
-	life   context.Context
-	end    context.CancelFunc
-	mu     sync.Mutex // guards ended, and that no probe begins after it is set
-	ended  bool
-	probes sync.WaitGroup
+	life context.Context
+	end  context.CancelFunc
 }
 
 // New checks the settings, reads the files and makes a client. Close ends it. It
@@ -137,11 +133,7 @@ func New(c Config) (*Client, error) {
 // Close ends the questions that try whether a URL is back, and closes idle
 // connections. Other questions in flight get their answers.
 func (c *Client) Close() {
-	c.mu.Lock()
-	c.ended = true
-	c.mu.Unlock()
 	c.end()
-	c.probes.Wait()
 	c.files.current.Load().transport.CloseIdleConnections()
 }
 

@@ -112,8 +112,7 @@ type trace struct {
 
 func (t *trace) hooks() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		GetConn: func(string) { t.connected.Store(false) }, // net/http may try again by itself
-		GotConn: func(info httptrace.GotConnInfo) {
+		GotConn: func(info httptrace.GotConnInfo) { // more than once when net/http tries again by itself
 			t.reused.Store(info.Reused)
 			t.connected.Store(true)
 		},

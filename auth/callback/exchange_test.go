@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,12 +118,14 @@ func TestK2ABrokenServiceIsNoAnswerInTime(t *testing.T) {
 	})
 	t.Run("sends a body without end after a 200", func(t *testing.T) {
 		var sent atomic.Int64
+		closed := make(chan struct{})
 		u := tcpService(t, after("HTTP/1.1 200 OK\r\n\r\n", func(c net.Conn) {
 			chunk := make([]byte, 32<<10)
 			for {
 				n, err := c.Write(chunk)
 				sent.Add(int64(n))
 				if err != nil {
+					close(closed)
 					return
 				}
 			}
@@ -129,6 +133,7 @@ func TestK2ABrokenServiceIsNoAnswerInTime(t *testing.T) {
 		if !decide(t, newClient(t, Config{URLs: []string{u}}), question("key")).Allowed {
 			t.Error("refused")
 		}
+		<-closed
 		if sent.Load() > 64<<20 {
 			t.Errorf("%d bytes were taken", sent.Load())
 		}
@@ -140,10 +145,15 @@ func TestK2ABrokenServiceIsNoAnswerInTime(t *testing.T) {
 		}
 	})
 	t.Run("switches protocols and hangs", func(t *testing.T) {
-		u := tcpService(t, after("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", swallow))
+		closed := make(chan struct{})
+		u := tcpService(t, after("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", func(c net.Conn) {
+			swallow(c)
+			close(closed)
+		}))
 		if a := decide(t, newClient(t, Config{URLs: []string{u}}), question("key")); a.Allowed || a.Status != 101 {
 			t.Errorf("answered %+v", a)
 		}
+		<-closed
 	})
 }
 
@@ -164,6 +174,41 @@ func TestK2IdleConnectionsThatCloseAreNoFault(t *testing.T) {
 	}
 	if answered.Load() != 20 || broken.Load() == 0 {
 		t.Errorf("20 questions: %d answers, %d connections that broke", answered.Load(), broken.Load())
+	}
+	if n := c.Stats().Retries; n != 0 {
+		t.Errorf("%d retries, want net/http's own alone", n)
+	}
+}
+
+// breaking is a connection that breaks in the middle of its second question.
+type breaking struct {
+	net.Conn
+	broken *atomic.Int64
+	used   bool
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if b.used {
+		b.broken.Add(1)
+		b.Close()
+		return len(p) / 2, syscall.EPIPE
+	}
+	b.used = true
+	return b.Conn.Write(p)
+}
+
+func TestK2AnIdleConnectionThatBreaksHalfWayIsNoFault(t *testing.T) {
+	o := newOperator(t, status(200))
+	var broken atomic.Int64
+	c := newClient(t, Config{URLs: []string{o.URL}, dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return &breaking{Conn: conn, broken: &broken}, err
+	}})
+	for range 3 {
+		decide(t, c, question("key"))
+	}
+	if broken.Load() != 2 || len(o.questions()) != 3 {
+		t.Errorf("%d connections broke, and the service had %d questions", broken.Load(), len(o.questions()))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -209,6 +210,27 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	wantNoAnswer(t, c, "certificate")
 	replace(t, config.CAFile, servers.pem)
 	wantSeen("new", true)
+}
+
+func TestConnectionsOfOldFilesAreClosed(t *testing.T) {
+	closed := make(chan struct{}, 1)
+	o := unstarted(status(200))
+	o.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			select {
+			case closed <- struct{}{}:
+			default:
+			}
+		}
+	}
+	o.Start()
+	t.Cleanup(o.Close)
+	path := file(t, "key", "0123456789abcdef")
+	c := looking(t, Config{URLs: []string{o.URL}, SigningKeyFile: path})
+	decide(t, c, question("key"))
+	replace(t, path, "fedcba9876543210")
+	decide(t, c, question("key"))
+	<-closed
 }
 
 func TestFilesAreLookedAtOnceASecondAtMost(t *testing.T) {

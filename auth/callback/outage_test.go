@@ -3,6 +3,8 @@ package callback
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -185,11 +187,11 @@ func TestFiveFailuresOpenTheBreakerOnlyInARow(t *testing.T) {
 			for range defaultErrorsToOpen - 1 {
 				wantNoAnswer(t, c, "refused")
 			}
+			if c.Stats().BreakerOpen {
+				t.Error("the breaker is open")
+			}
 			h.refuses.Store(false)
 			decide(t, c, question("key"))
-		}
-		if c.Stats().BreakerOpen {
-			t.Error("the breaker is open")
 		}
 	})
 }
@@ -201,10 +203,10 @@ func TestWhoGoesAwayIsNoFailureOfTheService(t *testing.T) {
 		outcomes := map[string]int{}
 		c := newClient(t, Config{URLs: []string{"http://auth"}, dial: w.dial, Observe: func(_ time.Duration, o string) { outcomes[o]++ }})
 		for range defaultErrorsToOpen {
-			ctx, leave := context.WithCancel(t.Context())
+			ctx, leave := context.WithCancelCause(t.Context())
 			got := ask(ctx, c, 1)
 			synctest.Wait()
-			leave()
+			leave(errors.New("of a caller's own, which may hold anything"))
 			if o := <-got; !errors.Is(o.err, context.Canceled) {
 				t.Errorf("got %+v", o)
 			}
@@ -246,6 +248,79 @@ func TestAProbeDoesNotLeaveWithWhoeverAsked(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestALateAnswerEndsAnOutageToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late, release := make(chan struct{}), make(chan struct{})
+		var asked atomic.Int64
+		w := newWire(t)
+		w.add("auth", func(w http.ResponseWriter, r *http.Request) {
+			switch n := asked.Add(1); {
+			case n == 1:
+				<-late
+			case n <= 1+defaultErrorsToOpen:
+				panic(http.ErrAbortHandler)
+			case n == 2+defaultErrorsToOpen:
+				<-release
+			}
+		})
+		c := newClient(t, Config{URLs: []string{"http://auth"}, dial: w.dial})
+		first := ask(t.Context(), c, 1)
+		synctest.Wait()
+		for range defaultErrorsToOpen {
+			wantNoAnswer(t, c, errBroken.Error())
+		}
+		prober := ask(t.Context(), c, 1)
+		synctest.Wait()
+		others := ask(t.Context(), c, 10)
+		synctest.Wait()
+		close(late)
+		for got, n := range map[<-chan outcome]int{first: 1, others: 10} {
+			for range n {
+				if o := <-got; !o.answer.Allowed {
+					t.Errorf("somebody got %+v", o)
+				}
+			}
+		}
+		synctest.Wait()
+		before := asked.Load()
+		close(release)
+		if o := <-prober; !o.answer.Allowed || asked.Load() != before {
+			t.Errorf("who asked the probe got %+v after %d questions more", o, asked.Load()-before)
+		}
+		if want := int64(1 + defaultErrorsToOpen + 1 + 10); before != want {
+			t.Errorf("%d questions, want %d", before, want)
+		}
+	})
+}
+
+func TestConnectingHasATimeOfItsOwn(t *testing.T) {
+	for name, row := range map[string]struct {
+		url  string
+		dial dialer
+	}{
+		"TCP": {"http://auth", func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}},
+		"TLS": {"https://auth", func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go io.Copy(io.Discard, theirs)
+			return ours, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newClient(t, Config{URLs: []string{row.url}, ConnectTimeout: 3 * time.Second, dial: row.dial})
+				began := time.Now()
+				wantNoAnswer(t, c, errSlow.Error())
+				if took := time.Since(began); took != 3*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
 }
 
 func TestWhatWasAskedBeforeAnOutageDoesNotBringItBack(t *testing.T) {

@@ -18,10 +18,14 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 func newTransport(c *Config, certificates *tls.Config) *http.Transport {
 	dial := c.dial
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: c.ConnectTimeout}).DialContext
+		dial = (&net.Dialer{}).DialContext
 	}
 	t := &http.Transport{
-		DialContext:            dial,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
+			defer cancel()
+			return dial(ctx, network, address)
+		},
 		TLSClientConfig:        certificates,
 		TLSHandshakeTimeout:    c.ConnectTimeout,
 		MaxIdleConns:           idleConnections * len(c.URLs),
