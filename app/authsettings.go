@@ -89,9 +89,10 @@ func (s *AuthSettings) validate() error {
 	return nil
 }
 
-// rules are the settings as the door knows them.
-func (s *AuthSettings) rules() auth.Rules {
-	asked := callback.Config{
+// rules are the settings as the door knows them. asked is told of each question
+// to the callback; it may be nil.
+func (s *AuthSettings) rules(asked func(took time.Duration, outcome string)) auth.Rules {
+	first := callback.Config{
 		Name:           "--auth-callback",
 		Timeout:        s.AuthCallbackTimeout,
 		ConnectTimeout: s.AuthCallbackConnectTimeout,
@@ -106,16 +107,17 @@ func (s *AuthSettings) rules() auth.Rules {
 		Headers:        s.AuthCallbackHeader,
 		SigningKeyFile: s.AuthCallbackSigningKeyFile,
 	}
-	shadow := asked
+	shadow := first
+	first.Observe = asked
 	shadow.Name = "--auth-callback-shadow"
 	if s.AuthCallbackURL != "" {
-		asked.URLs = append([]string{s.AuthCallbackURL}, s.AuthCallbackFallbackURL...)
+		first.URLs = append([]string{s.AuthCallbackURL}, s.AuthCallbackFallbackURL...)
 	}
 	if s.AuthCallbackShadowURL != "" {
 		shadow.URLs = []string{s.AuthCallbackShadowURL}
 	}
 	return auth.Rules{
-		Callback: asked,
+		Callback: first,
 		Shadow:   shadow,
 		Cache: cache.Config{
 			TTL:        s.AuthCallbackCacheTTL,

@@ -15,9 +15,9 @@ import (
 // Reread reads the settings again, from where they were read at the start.
 type Reread func() (Settings, error)
 
-// reloadOnHangup changes the door's rules and the quotas at each SIGHUP until ctx ends, and
-// says in the log what changed, or why nothing did.
-func reloadOnHangup(ctx context.Context, s Settings, reread Reread, door *auth.Door, quotas *quota.Ledger, log *slog.Logger) {
+// reloadOnHangup changes the door's rules and the quotas at each SIGHUP until
+// ctx ends, and says in the log what changed, or why nothing did.
+func reloadOnHangup(ctx context.Context, s Settings, reread Reread, door *auth.Door, seen observers, quotas *quota.Ledger, log *slog.Logger) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -26,13 +26,13 @@ func reloadOnHangup(ctx context.Context, s Settings, reread Reread, door *auth.D
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			s = reload(s, reread, door, quotas, log)
+			s = reload(s, reread, door, seen, quotas, log)
 		}
 	}
 }
 
 // reload returns the settings that hold from now on.
-func reload(last Settings, reread Reread, door *auth.Door, quotas *quota.Ledger, log *slog.Logger) Settings {
+func reload(last Settings, reread Reread, door *auth.Door, seen observers, quotas *quota.Ledger, log *slog.Logger) Settings {
 	next, err := reread()
 	if err == nil && (last.AuthCallbackURL == "") != (next.AuthCallbackURL == "") {
 		// The keys' routes stand or not, by it.
@@ -40,7 +40,7 @@ func reload(last Settings, reread Reread, door *auth.Door, quotas *quota.Ledger,
 		return last
 	}
 	if err == nil {
-		err = door.Reload(next.rules())
+		err = door.Reload(next.rules(seen.asked()))
 	}
 	if err != nil {
 		log.Error("the settings were not reloaded: nothing changed", "error", err)

@@ -28,11 +28,18 @@ import (
 	"cube/lifecycle"
 	"cube/quota"
 	"cube/store/sqlite"
+	"cube/telemetry"
 )
 
-// stopTimeout is how long requests may take to end after the server was told
-// to stop.
-const stopTimeout = 15 * time.Second
+const (
+	// stopTimeout is how long requests may take to end after the server was told
+	// to stop, and tracesTimeout how long the collector may take then.
+	stopTimeout   = 15 * time.Second
+	tracesTimeout = 5 * time.Second
+	// lockTimeout is how long to wait for a server that was just killed: its lock
+	// lasts until the last process that it was starting has let go of it.
+	lockTimeout = 2 * time.Second
+)
 
 // Run serves until ctx ends, then lets requests end and returns; sandboxes go
 // on. At SIGHUP the settings are reread.
@@ -68,11 +75,30 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		defer closing("the audit log", trail.Close)
 	}
 
+	traces, err := telemetry.NewTraces(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer closing("traces", func() error {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracesTimeout)
+		defer cancel()
+		return traces.Close(last)
+	})
+	operators, err := listenForOperators(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	seen := observers{trail: trail}
+	if operators != nil {
+		seen.metrics = operators.metrics
+		defer func() { _ = operators.listener.Close() }() // again, once it served
+	}
+
 	own, err := ownKeys(ctx, store, s)
 	if err != nil {
 		return err
 	}
-	door, err := newDoor(s, own, trail, log)
+	door, err := newDoor(s, own, seen, log)
 	if err != nil {
 		return err
 	}
@@ -87,10 +113,8 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		MaxSandboxes: s.MaxSandboxes,
 		Tenancy:      s.tenancy(),
 		Quota:        quotas,
+		Observe:      seen.lifecycle,
 		Log:          log,
-	}
-	if trail != nil {
-		config.Observe = trail.Lifecycle
 	}
 	sandboxes := lifecycle.New(config)
 	defer sandboxes.Close()
@@ -103,28 +127,32 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return fmt.Errorf("listening on %s (is another server there? choose another with --bind): %w", s.Bind, err)
 	}
 	announce(ctx, log, s, listener.Addr(), own)
+	if operators != nil {
+		operators.door, operators.sandboxes, operators.store, operators.trail = door, sandboxes, store, trail
+		defer operators.serve(log)()
+	}
 	var beside sync.WaitGroup
 	reloading, stop := context.WithCancel(ctx)
-	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, quotas, log) })
+	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, seen, quotas, log) })
 	defer beside.Wait()
 	defer stop()
-	return serve(ctx, newServer(handler(s, door, own, trail, sandboxes, log), log), listener)
+	return serve(ctx, newServer(handler(s, door, own, trail, traces, sandboxes, log), log), listener)
 }
 
 // handler is the way of a request: an id, then into a sandbox or through the
 // door to the API.
-func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
+func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, traces *telemetry.Traces, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
 	traffic := gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
 	if trail != nil {
 		traffic.Observe = trail.Inside
 	}
 	intoSandboxes := gateway.New(traffic)
-	stripped := door.Strip(intoSandboxes)
+	stripped := traces.Wrap(telemetry.RouteSandbox, door.Strip(intoSandboxes))
 	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
 	if own != nil { // a nil *keys.Keys in it would be no nil
 		config.Keys = own
 	}
-	control := door.Wrap(api.New(config))
+	control := traces.Wrap(telemetry.RouteAPI, door.Wrap(api.New(config)))
 	return requestid.Middleware(audit.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if intoSandboxes.Takes(r) {
 			stripped.ServeHTTP(w, r)
@@ -197,17 +225,14 @@ func ownKeys(ctx context.Context, store *sqlite.Store, s Settings) (*keys.Keys, 
 }
 
 // newDoor makes the door. own is nil where a callback decides.
-func newDoor(s Settings, own *keys.Keys, trail *audit.Log, log *slog.Logger) (*auth.Door, error) {
+func newDoor(s Settings, own *keys.Keys, seen observers, log *slog.Logger) (*auth.Door, error) {
 	key, err := fingerprintKey(s.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	config := auth.Config{Rules: s.rules(), Tenancy: s.tenancy(), FingerprintKey: key, Log: log}
+	config := auth.Config{Rules: s.rules(seen.asked()), Tenancy: s.tenancy(), FingerprintKey: key, Observe: seen.decision, Log: log}
 	if own != nil { // a nil *keys.Keys in it would be no nil
 		config.Keys = own
-	}
-	if trail != nil {
-		config.Observe = trail.Decision
 	}
 	return auth.New(config)
 }
@@ -215,13 +240,16 @@ func newDoor(s Settings, own *keys.Keys, trail *audit.Log, log *slog.Logger) (*a
 // announce says where the server is and, loudly, what is open.
 func announce(ctx context.Context, log *slog.Logger, s Settings, addr net.Addr, own *keys.Keys) {
 	log.Info("Cube API Server is ready", "url", "http://"+addr.String(), "data", s.DataDir)
+	if s.AdminBind != "" && exposed(s.AdminBind) {
+		log.Warn("the operators' listener asks nobody who they are, and others than this machine can reach it: see that only operators do", "address", s.AdminBind)
+	}
 	if own == nil {
 		return
 	}
 	inUse, err := own.InUse(ctx)
 	switch {
 	case inUse || err != nil:
-	case s.exposed():
+	case exposed(s.Bind):
 		log.Warn("EVERYBODY who can reach this address may create and kill sandboxes: set --auth-callback-url, make a key with 'cube-api keys create NAME', or bind to 127.0.0.1", "address", addr.String())
 	default:
 		log.Info("every request is allowed, from this machine alone; --auth-callback-url lets your service decide, 'cube-api keys create NAME' your keys")
@@ -240,7 +268,12 @@ func lockDataDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the data directory: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	for last := time.Now().Add(lockTimeout); ; time.Sleep(lockTimeout / 100) {
+		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || time.Now().After(last) {
+			break
+		}
+	}
+	if err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("another server works on the data directory %s: stop it, or choose another with --data-dir", dir)
 	}

@@ -19,6 +19,8 @@ type Settings struct {
 	Domain  string `env:"CUBE_API_SANDBOX_DOMAIN" placeholder:"NAME" group:"server" help:"Domain of the sandboxes' host names, PORT-ID.NAME. Without one, traffic is told by the SDK's headers, or by PORT-ID.localhost."`
 	DataDir string `env:"CUBE_DATA_DIR" default:"/var/lib/cube" placeholder:"DIR" group:"server" help:"Directory for everything that the server keeps."`
 
+	AdminBind string `env:"CUBE_ADMIN_BIND" placeholder:"ADDRESS" group:"server" help:"Address and port for operators: GET /metrics, /healthz, /readyz, POST /auth/purge. It asks nobody who they are: 127.0.0.1:9090 is a good one. Without one there is none."`
+
 	AuthSettings `embed:""`
 
 	SandboxCPUs    int           `name:"sandbox-cpus" env:"CUBE_SANDBOX_CPUS" default:"2" placeholder:"N" group:"sandboxes" help:"Processors of a sandbox, at most those of the machine."`
@@ -38,6 +40,11 @@ type Settings struct {
 func (s *Settings) Validate() error {
 	if err := checkAddress("--bind", s.Bind); err != nil {
 		return err
+	}
+	if s.AdminBind != "" {
+		if err := checkAddress("--admin-bind", s.AdminBind); err != nil {
+			return err
+		}
 	}
 	if err := s.validate(); err != nil {
 		return err
@@ -94,9 +101,9 @@ func (s *Settings) Resources() cube.Resources {
 	}
 }
 
-// exposed tells whether others than this machine can reach the listener.
-func (s *Settings) exposed() bool {
-	host, _, err := net.SplitHostPort(s.Bind)
+// exposed tells whether others than this machine can reach an address.
+func exposed(address string) bool {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil || host == "localhost" {
 		return false
 	}

@@ -69,6 +69,12 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
+// Readable returns why rows cannot be read now.
+func (s *Store) Readable(ctx context.Context) error {
+	var n int
+	return s.read.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM sandboxes LIMIT 1)").Scan(&n)
+}
+
 // Close ends all connections. The file is whole before and after.
 func (s *Store) Close() error {
 	var errs []error
