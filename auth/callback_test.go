@@ -142,7 +142,7 @@ func TestK2ABrokenCallbackIs500InTime(t *testing.T) {
 			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 			hang(c)
 		})
-		wantStatus(t, newHouse(t, asking(u, within(300*time.Millisecond))).send(t, "GET /sandboxes", "X-API-Key: key"), 401)
+		wantStatus(t, newHouse(t, asking(u, within(2*time.Second))).send(t, "GET /sandboxes", "X-API-Key: key"), 401)
 	})
 }
 
