@@ -27,7 +27,7 @@ func TestTheEnvironmentIsLayered(t *testing.T) {
 	f := a.start(t.Context(), r)
 	f.finish()
 	want := "global,own,own,true,i0123456789abcdefghij," + me.Username + ",renamed," + me.HomeDir +
-		",/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" + me.HomeDir + "\n"
+		",/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/cube/bin\n" + me.HomeDir + "\n"
 	if diff := cmp.Diff(want, f.printed.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -98,7 +98,7 @@ func TestWhatCannotBeStartedIsRefusedWithTheReason(t *testing.T) {
 		"an unknown user":  {&pb.ProcessConfig{Cmd: "true"}, "bm9zdWNodXNlcjo=", connect.CodeUnauthenticated, "invalid username: 'nosuchuser'"},
 		"no command":       {&pb.ProcessConfig{}, "", connect.CodeInvalidArgument, "no command is given: 'process.cmd' is empty"},
 		"no request":       {nil, "", connect.CodeInvalidArgument, "no command is given: 'process.cmd' is empty"},
-		"a missing name":   {&pb.ProcessConfig{Cmd: "no-such-command"}, "", connect.CodeInvalidArgument, "command 'no-such-command' is not in the PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		"a missing name":   {&pb.ProcessConfig{Cmd: "no-such-command"}, "", connect.CodeInvalidArgument, "command 'no-such-command' is not in the PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/cube/bin"},
 		"a missing file":   {&pb.ProcessConfig{Cmd: "/no/such/file"}, "", connect.CodeInvalidArgument, `starting "/no/such/file": fork/exec /no/such/file: no such file or directory`},
 		"a zero in a name": {&pb.ProcessConfig{Cmd: "/bin/true", Args: []string{"a\x00b"}}, "", connect.CodeInvalidArgument, `starting "/bin/true": fork/exec /bin/true: invalid argument`},
 	} {

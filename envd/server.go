@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"sync"
 
 	"connectrpc.com/connect"
 
@@ -32,6 +33,8 @@ type Agent struct {
 	settings  settings
 	processes *process.Service
 	metrics   metrics
+	machine   machine
+	initOnce  sync.Mutex // one /init at a time
 	log       *slog.Logger
 	handler   http.Handler
 }
@@ -55,6 +58,10 @@ func New(log *slog.Logger) *Agent {
 	a.handler = withCORS(a.authorize(mux))
 	return a
 }
+
+// OwnMachine lets /init change the machine around the agent: name is what gives
+// it another hostname. It is for the first process of a sandbox, before Serve.
+func (a *Agent) OwnMachine(name func(string) error) { a.machine = machine{root: "/", name: name} }
 
 // ServeHTTP serves one request.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
@@ -99,10 +106,19 @@ func (a *Agent) init(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "the body must be a JSON object: "+err.Error())
 		return
 	}
-	if err := a.settings.apply(r.Header.Get(hostKeyHeader), request); err != nil {
+	a.initOnce.Lock()
+	defer a.initOnce.Unlock()
+	if err := a.settings.mayApply(r.Header.Get(hostKeyHeader)); err != nil {
 		writeError(w, http.StatusUnauthorized, err.Error())
 		return
 	}
+	// Before the settings, so that whoever they let in finds it done.
+	if err := a.machine.follow(request); err != nil {
+		a.log.Error("the machine does not follow the settings", "error", err)
+		writeError(w, http.StatusInternalServerError, "the certificates could not be added to those that are trusted: "+err.Error())
+		return
+	}
+	a.settings.apply(request)
 	w.WriteHeader(http.StatusNoContent)
 }
 

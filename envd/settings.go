@@ -24,28 +24,38 @@ type settings struct {
 // fallbackUser is who commands run as when nobody says otherwise.
 const fallbackUser = "user"
 
-// initRequest is the body of POST /init: E2B's, with an id and a key of ours.
-// E2B's timestamp is not read: the clock in here is the machine's.
+// initRequest is the body of POST /init: E2B's, with ids and a key of ours.
+// E2B's timestamp is not read: the clock in here is the machine's, also after a
+// restore, and gVisor lets nobody set it.
 type initRequest struct {
 	EnvVars        map[string]string `json:"envVars"`
 	AccessToken    string            `json:"accessToken"`    // "" opens the sandbox to all who reach it
 	DefaultUser    string            `json:"defaultUser"`    // "" means fallbackUser
 	DefaultWorkdir string            `json:"defaultWorkdir"` // "" means the user's home
 	SandboxID      string            `json:"sandboxID"`
-	HostKey        string            `json:"hostKey"` // what the next /init must present
+	TemplateID     string            `json:"templateID"`
+	CABundle       string            `json:"caBundle"` // PEM: whom programs inside trust beside those in the root
+	HostKey        string            `json:"hostKey"`  // what the next /init must present
 }
 
 var errHostKey = errors.New("the agent is initialised: only the server may change its settings")
 
-// apply sets everything. The first call comes from the server, before any
-// foreign code runs, and is believed; every later one must present the key that
-// the last one left.
-func (s *settings) apply(presentedKey string, r initRequest) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// mayApply tells whether settings are the server's. The first come from it, before
+// any foreign code runs, and are believed; all later ones must present the key
+// that the last ones left.
+func (s *settings) mayApply(presentedKey string) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if s.initialised && (s.hostKey == "" || !equal(presentedKey, s.hostKey)) {
 		return errHostKey
 	}
+	return nil
+}
+
+// apply sets everything.
+func (s *settings) apply(r initRequest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.initialised = true
 	s.hostKey, s.accessToken = r.HostKey, r.AccessToken
 	s.defaultUser, s.workdir = r.DefaultUser, r.DefaultWorkdir
@@ -53,8 +63,10 @@ func (s *settings) apply(presentedKey string, r initRequest) error {
 	if r.SandboxID != "" {
 		s.envVars["E2B_SANDBOX_ID"] = r.SandboxID
 	}
+	if r.TemplateID != "" {
+		s.envVars["E2B_TEMPLATE_ID"] = r.TemplateID
+	}
 	maps.Copy(s.envVars, r.EnvVars)
-	return nil
 }
 
 func (s *settings) isInitialised() bool {

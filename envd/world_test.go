@@ -21,6 +21,7 @@ import (
 // agent is an agent that listens, with clients that speak JSON as E2B's do.
 type agent struct {
 	t         *testing.T
+	handler   *Agent
 	url       string
 	http      *http.Client
 	token     string // presented with every request
@@ -42,7 +43,7 @@ func listen(t *testing.T) *agent {
 		server.Close()
 		handler.Close()
 	})
-	a := &agent{t: t, url: server.URL, http: server.Client()}
+	a := &agent{t: t, handler: handler, url: server.URL, http: server.Client()}
 	asJSON := []connect.ClientOption{connect.WithProtoJSON(), connect.WithInterceptors(presenting{a})}
 	a.processes = processconnect.NewProcessClient(a.http, a.url, asJSON...)
 	a.files = filesystemconnect.NewFilesystemClient(a.http, a.url, asJSON...)

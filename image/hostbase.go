@@ -62,7 +62,9 @@ func MakeHostBase(imagesDir string, agent []byte, agentPath string) (Root, error
 	t.skeleton()
 	t.hostEtc()
 	t.generatedEtc()
+	t.accounts()
 	t.file(agentPath, string(agent), 0o755)
+	t.standIns(string(agent))
 	if t.err != nil {
 		return Root{}, fmt.Errorf("making the base image: %w", t.err)
 	}

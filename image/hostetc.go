@@ -2,12 +2,6 @@ package image
 
 import "io/fs"
 
-// The account that sandboxes work as: E2B's SDKs expect this name.
-const (
-	userName = "user"
-	userID   = 1000
-)
-
 // skeleton makes the directories of a Linux system, empty.
 func (t *tree) skeleton() {
 	for _, dir := range []string{
@@ -25,13 +19,10 @@ func (t *tree) skeleton() {
 	// count as the sandbox's memory; with this directory, which every Linux
 	// desktop has, they count as its disk.
 	t.directory("tmp/.X11-unix", fs.ModeSticky|0o777, 0)
-
-	home := "home/" + userName
-	t.directory(home, 0o755, userID)
-	t.file(home+"/.bashrc", "PS1='\\u@\\h:\\w\\$ '\nalias ls='ls --color=auto'\n", 0o644)
-	t.owner(home+"/.bashrc", userID)
-	t.file(home+"/.profile", "[ -n \"$BASH_VERSION\" ] && [ -f ~/.bashrc ] && . ~/.bashrc\n", 0o644)
-	t.owner(home+"/.profile", userID)
+	// Where E2B's templates have room for code, for everybody.
+	t.directory("code", 0o777, 0)
+	// What update-ca-certificates expects to find.
+	t.directory("etc/ca-certificates/update.d", 0o755, 0)
 }
 
 // hostEtc copies the settings that programs in /usr need and that say nothing
@@ -43,8 +34,8 @@ func (t *tree) hostEtc() {
 		// whom to trust
 		"ca-certificates.conf", "ssl/certs", "ssl/openssl.cnf", "pki/tls/certs", "pki/ca-trust/extracted",
 		// names and numbers
-		"debian_version", "ethertypes", "gai.conf", "host.conf", "localtime", "lsb-release", "magic", "mime.types",
-		"os-release", "protocols", "rpc", "services", "timezone",
+		"debian_version", "ethertypes", "gai.conf", "host.conf", "lsb-release", "magic", "manpath.config", "mime.types",
+		"os-release", "protocols", "rpc", "services",
 		// signing in and becoming another user, inside
 		"login.defs", "pam.conf", "pam.d", "security/*.conf", "shells",
 		// languages and programs
@@ -56,46 +47,28 @@ func (t *tree) hostEtc() {
 
 // generatedEtc writes what must not be the host's.
 func (t *tree) generatedEtc() {
-	t.file("etc/passwd", `root:x:0:0:root:/root:/bin/bash
-daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
-bin:x:2:2:bin:/bin:/usr/sbin/nologin
-sys:x:3:3:sys:/dev:/usr/sbin/nologin
-mail:x:8:8:mail:/var/mail:/usr/sbin/nologin
-www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
-_apt:x:42:65534::/nonexistent:/usr/sbin/nologin
-nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-user:x:1000:1000:user:/home/user:/bin/bash
-`, 0o644)
-	t.file("etc/group", `root:x:0:
-daemon:x:1:
-bin:x:2:
-sys:x:3:
-adm:x:4:
-tty:x:5:
-disk:x:6:
-mail:x:8:
-sudo:x:27:user
-www-data:x:33:
-shadow:x:42:
-utmp:x:43:
-staff:x:50:
-users:x:100:user
-nogroup:x:65534:
-user:x:1000:
-`, 0o644)
-	// "*" is no password's hash: nobody signs in with one.
-	t.file("etc/shadow", "root:*:19000:0:99999:7:::\nuser:*:19000:0:99999:7:::\n", 0o640)
-	t.file("etc/sudoers", "Defaults env_reset\nDefaults !use_pty\nroot ALL=(ALL:ALL) ALL\nuser ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
 	t.file("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n", 0o644)
 	t.file("etc/hostname", "cube\n", 0o644)
 	t.file("etc/resolv.conf", "nameserver 1.1.1.1\nnameserver 8.8.8.8\noptions timeout:2 attempts:2\n", 0o644)
 	t.file("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\nethers: files\nrpc: files\n", 0o644)
-	t.file("etc/profile", `[ -n "$PATH" ] || PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export PATH
+	// Commands of the SDKs run in a login shell, so this is where they get a
+	// language, and find what the user has installed below ~/.local.
+	t.file("etc/profile", `[ -n "$PATH" ] || PATH=`+Path+`
+for dir in `+binDir+` "$HOME/.local/bin"; do
+  case ":$PATH:" in *":$dir:"*) ;; *) PATH="$PATH:$dir" ;; esac
+done
+LANG="${LANG:-C.UTF-8}"
+export PATH LANG
 for script in /etc/profile.d/*.sh; do [ -r "$script" ] && . "$script"; done
-unset script
+unset script dir
 `, 0o644)
 	t.directory("etc/profile.d", 0o755, 0)
 	t.file("etc/bash.bashrc", "[ -z \"$PS1\" ] || PS1='\\u@\\h:\\w\\$ '\n", 0o644)
 	t.link("etc/mtab", "/proc/mounts")
+	// The same on every machine. Without time zones on the host it is UTC too.
+	t.link("etc/localtime", "/usr/share/zoneinfo/Etc/UTC")
+	t.file("etc/timezone", "Etc/UTC\n", 0o644)
+	// Nobody but the sandbox uses its Python, so pip need not protect the
+	// system's packages. As the user it installs below ~/.local.
+	t.file("etc/pip.conf", "[global]\nbreak-system-packages = true\n", 0o644)
 }

@@ -32,6 +32,7 @@ type agentSettings struct {
 	Timestamp   time.Time         `json:"timestamp"`
 	DefaultUser string            `json:"defaultUser"`
 	SandboxID   cube.SandboxID    `json:"sandboxID"`
+	TemplateID  string            `json:"templateID"`
 }
 
 // initAgent gives the agent of a new sandbox its settings. Until then it serves
@@ -46,6 +47,7 @@ func initAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, en
 		Timestamp:   time.Now().UTC(),
 		DefaultUser: defaultUser,
 		SandboxID:   sandbox.ID,
+		TemplateID:  string(sandbox.Template),
 	})
 	if err != nil {
 		return err

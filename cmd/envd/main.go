@@ -20,22 +20,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cube/envd"
+	"cube/envd/sudo"
 	"cube/envd/tunnel"
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == sudo.Name { // in a base made of a machine without it
+		if err := sudo.Main(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "sudo:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	listen := flag.String("listen", ":"+strconv.Itoa(envd.Port), "address to listen on")
 	listenTunnel := flag.String("listen-tunnel", ":"+strconv.Itoa(tunnel.Port), "address to listen on for connections to ports of the loopback addresses")
 	notify := flag.Bool("notify", false, "write \"ready\" to standard output once listening; what is written there and to standard error later goes nowhere")
 	pidsMax := flag.Int("pids-max", 0, "processes and threads in this sandbox, 0 for no limit")
+	ownMachine := flag.Bool("own-machine", false, "let the settings change this machine's name, its hosts and whom it trusts")
 	flag.Parse()
-	if err := run(*listen, *listenTunnel, *notify, *pidsMax); err != nil {
+	if err := run(*listen, *listenTunnel, *notify, *pidsMax, *ownMachine); err != nil {
 		fmt.Fprintln(os.Stderr, "envd:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen, listenTunnel string, notify bool, pidsMax int) error {
+func run(listen, listenTunnel string, notify bool, pidsMax int, ownMachine bool) error {
 	if pidsMax > 0 {
 		if err := limitProcesses(pidsMax); err != nil {
 			return fmt.Errorf("limiting the processes: %w", err)
@@ -45,6 +54,9 @@ func run(listen, listenTunnel string, notify bool, pidsMax int) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	agent := envd.New(log)
 	defer agent.Close()
+	if ownMachine {
+		agent.OwnMachine(func(name string) error { return unix.Sethostname([]byte(name)) })
+	}
 	server := &http.Server{
 		Handler:           agent,
 		ReadHeaderTimeout: 30 * time.Second,

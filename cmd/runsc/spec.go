@@ -34,7 +34,7 @@ func sandboxSpec(req launch.Request) *specs.Spec {
 			annotationMemory: strconv.FormatInt(req.MemoryBytes, 10),
 		},
 		Process: &specs.Process{
-			Args: []string{launch.AgentPath, "-notify", "-pids-max=" + strconv.Itoa(req.Pids)},
+			Args: []string{launch.AgentPath, "-notify", "-own-machine", "-pids-max=" + strconv.Itoa(req.Pids)},
 			Cwd:  "/",
 			Env:  []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			Capabilities: &specs.LinuxCapabilities{

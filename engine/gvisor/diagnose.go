@@ -17,6 +17,7 @@ import (
 
 	"cube"
 	"cube/engine/gvisor/launch"
+	"cube/image"
 )
 
 // Check is one thing that a machine needs, or should have, to run sandboxes.
@@ -143,21 +144,28 @@ func checkDisk(dataDir string) Check {
 // checkPrograms looks for what the official suites and most users expect in
 // the template base, which is made of this machine's /usr.
 func checkPrograms() Check {
-	var missing []string
-	for _, program := range []string{"bash", "curl", "git", "node", "python3", "sudo"} {
-		if _, err := os.Stat("/usr/bin/" + program); err != nil {
-			missing = append(missing, program)
+	missing := image.MissingPrograms()
+	if len(missing) == 0 {
+		return Check{Name: "programs", Finding: "the template base has all that E2B's has: python3, pip, node, npm, git, curl, sudo"}
+	}
+	c := Check{Name: "programs", Finding: "the template base, made of this machine's /usr, will lack "}
+	var names, packages []string
+	for _, m := range missing {
+		if m.Why != "" {
+			m.Name += " (" + m.Why + ")"
+		}
+		names, packages = append(names, m.Name), append(packages, m.Package)
+	}
+	c.Finding += strings.Join(names, ", ")
+	install := "install with your package manager:"
+	for _, manager := range []string{"apt-get", "dnf"} {
+		if _, err := exec.LookPath(manager); err == nil {
+			install = manager + " install"
+			break
 		}
 	}
-	if len(missing) == 0 {
-		return Check{Name: "programs", Finding: "the template base has bash, curl, git, node, python3 and sudo"}
-	}
-	packages := strings.ReplaceAll(strings.Join(missing, " "), "node", "nodejs")
-	return Check{
-		Name:    "programs",
-		Finding: "the template base, made of this machine's /usr, will lack " + strings.Join(missing, ", "),
-		Fix:     "apt-get install " + packages,
-	}
+	c.Fix = install + " " + strings.Join(packages, " ") + "; the server makes the base anew when it starts"
+	return c
 }
 
 func checkSandbox(ctx context.Context, network netip.Prefix, template cube.Resources) (c Check) {

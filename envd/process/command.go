@@ -18,7 +18,7 @@ import (
 )
 
 // defaultPath is where commands are looked for.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/cube/bin"
 
 // command makes the command that a request asks for, as the user it is for.
 func (s *Service) command(r *connect.Request[pb.StartRequest]) (*exec.Cmd, error) {
