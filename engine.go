@@ -15,10 +15,15 @@ const AgentPort uint16 = 49983
 // does. enginetest checks these promises.
 type Engine interface {
 	// Start makes a sandbox from a snapshot. When it returns without an error
-	// the agent answers on AgentPort and has not been initialised. On an error,
-	// also when ctx ends, nothing of the sandbox is left. Kinds: NotFound (no
-	// such snapshot), Invalid (limits that the machine cannot give), Conflict
-	// (the id is in use), Exhausted, Internal.
+	// the agent answers on AgentPort. From a snapshot without memory it has not
+	// been initialised; from one with memory every process goes on where it was,
+	// and the agent has the settings, and the host key, that it was kept with.
+	// The sandbox needs the snapshot no more then: what it has of it is its own.
+	// On an error, also when ctx ends, nothing of the sandbox is left, and the
+	// snapshot is as it was. Kinds: NotFound (no such snapshot), Invalid (limits
+	// that the machine cannot give), Conflict (the id is in use), Exhausted,
+	// Unsupported (a snapshot that this machine or version cannot start from),
+	// Internal (also a snapshot that is damaged).
 	Start(ctx context.Context, req StartRequest) (Timings, error)
 
 	// Stop ends a sandbox and removes every trace of it: processes, network,
@@ -42,16 +47,45 @@ type Engine interface {
 
 	// Stats returns what a running sandbox uses now. Kind: NotFound.
 	Stats(ctx context.Context, id SandboxID) (Stats, error)
+
+	// Checkpoint keeps a running sandbox's state as the snapshot req.Snapshot, so
+	// that it outlives the machine's power, and leaves the sandbox frozen: nothing
+	// in it runs, and what connects to it waits. Thaw or Stop comes next. On an
+	// error, also when ctx ends, the sandbox runs on as before and nothing of the
+	// snapshot is left. One at a time for a sandbox. Kinds: NotFound (no such
+	// sandbox, or it just died), Conflict (the snapshot exists), Exhausted (no room
+	// for it), Unsupported, Internal.
+	Checkpoint(ctx context.Context, req CheckpointRequest) (SnapshotInfo, error)
+
+	// Thaw lets a frozen sandbox run on. Idempotent: one that runs is no error.
+	// Kind: NotFound.
+	Thaw(ctx context.Context, id SandboxID) error
+
+	// Snapshots returns those that Checkpoint made, whole ones alone.
+	Snapshots(ctx context.Context) ([]SnapshotInfo, error)
+
+	// Discard removes a snapshot. Idempotent: one that is not there is no error.
+	// Kinds: Conflict (a sandbox is just starting from it), Invalid (it is not one
+	// of those that Checkpoint made).
+	Discard(ctx context.Context, id SnapshotID) error
 }
 
 // StartRequest is all that an engine needs to know to start a sandbox.
 type StartRequest struct {
-	ID        SandboxID
+	ID SandboxID
+	// Snapshot is BaseSnapshot or one that Checkpoint made.
 	Snapshot  SnapshotID
 	Resources Resources
 	// Internet is whether the sandbox may reach addresses outside; private
 	// ranges, the host and other sandboxes it may never reach.
 	Internet bool
+}
+
+// CheckpointRequest is all that an engine needs to know to keep a sandbox.
+type CheckpointRequest struct {
+	Sandbox  SandboxID
+	Snapshot SnapshotID // one that was never used before
+	Memory   bool       // false keeps the files alone
 }
 
 // Timings is how long the stages of a start took. A stage that an engine does

@@ -60,10 +60,13 @@ func abbreviate(s string) string {
 // State is where a sandbox is in its life.
 type State string
 
-// The states. Paused ones come with the first snapshot of memory.
+// The states.
 const (
 	Starting State = "starting" // the row stands, the engine is at work
 	Running  State = "running"  // its agent answers
+	Pausing  State = "pausing"  // it is being kept, and runs on if that fails
+	Paused   State = "paused"   // nothing of it runs; its snapshot holds it
+	Resuming State = "resuming" // it starts from its snapshot, which stays until it runs
 	Killing  State = "killing"  // decided to end, the engine is at work
 	Gone     State = "gone"     // nothing is left but the row that says why
 )
@@ -72,7 +75,10 @@ const (
 // a sandbox in a state that is not at rest finishes or undoes the transition.
 var transitions = map[State][]State{
 	Starting: {Running, Killing},
-	Running:  {Killing},
+	Running:  {Pausing, Killing},
+	Pausing:  {Paused, Running, Killing},
+	Paused:   {Resuming, Killing},
+	Resuming: {Running, Paused, Killing},
 	Killing:  {Gone},
 	Gone:     {},
 }

@@ -1,8 +1,34 @@
 package cube
 
+import "crypto/rand"
+
 // SnapshotID names something that an engine can start a sandbox from.
 type SnapshotID string
 
 // BaseSnapshot is the snapshot that every engine has from its first start: a
 // small Linux system with a "user" account and our agent in it.
 const BaseSnapshot SnapshotID = "base"
+
+const (
+	snapshotIDAlphabet = "abcdefghijklmnopqrstuvwxyz234567"
+	snapshotIDRandom   = 24 // characters after the "s": 120 bits, not guessable
+)
+
+// NewSnapshotID returns an id that was never used before: "s" and 24 characters
+// of a-z2-7, which a file name and a template's name can hold.
+func NewSnapshotID() SnapshotID {
+	id := make([]byte, 1+snapshotIDRandom)
+	rand.Read(id)
+	for i, b := range id {
+		id[i] = snapshotIDAlphabet[b%32]
+	}
+	id[0] = 's'
+	return SnapshotID(id)
+}
+
+// SnapshotInfo is a snapshot as its engine has it.
+type SnapshotInfo struct {
+	ID     SnapshotID
+	Memory bool  // processes go on from it; else it holds files alone
+	Bytes  int64 // that it takes on the engine's disk
+}

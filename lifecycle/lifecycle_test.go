@@ -8,7 +8,7 @@ import (
 
 // The vocabulary has the table of transitions; no other step reaches the store.
 func TestStepsThatTheTableDoesNotHaveAreRefused(t *testing.T) {
-	states := []cube.State{cube.Starting, cube.Running, cube.Killing, cube.Gone}
+	states := []cube.State{cube.Starting, cube.Running, cube.Pausing, cube.Paused, cube.Resuming, cube.Killing, cube.Gone}
 	inBubble(t, func(t *testing.T, w *world) {
 		s := w.server()
 		for _, from := range states {

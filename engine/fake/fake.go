@@ -31,8 +31,14 @@ type Engine struct {
 	OnStop  func(context.Context, cube.SandboxID) error
 	OnInit  func(cube.SandboxID) error
 
+	// OnCheckpoint is called while the sandbox is frozen and nothing of the
+	// snapshot exists. OnDiscard is called before the snapshot goes.
+	OnCheckpoint func(context.Context, cube.CheckpointRequest) error
+	OnDiscard    func(context.Context, cube.SnapshotID) error
+
 	mu        sync.Mutex
 	sandboxes map[cube.SandboxID]*sandbox
+	snapshots map[cube.SnapshotID]*snapshot
 }
 
 var _ cube.Engine = (*Engine)(nil)
@@ -53,24 +59,30 @@ type sandbox struct {
 	running bool
 	exit    cube.Exit
 	servers map[uint16]*server
+	thawed  chan struct{} // closed while it is not frozen
+	files   []string      // see Write
+	boot    string        // stays the same as long as memory does
 }
 
 // Start implements cube.Engine.
 func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (cube.Timings, error) {
-	if req.Snapshot != cube.BaseSnapshot {
-		return cube.Timings{}, cube.Errorf(cube.NotFound, "there is no snapshot %q", req.Snapshot)
+	from, err := e.use(req.Snapshot)
+	if err != nil {
+		return cube.Timings{}, err
 	}
+	defer e.unuse(from)
 	if r := req.Resources; r.CPUs > maxCPUs || r.MemoryMB < minMemoryMB || min(r.CPUs, r.DiskMB, r.Pids) < 1 {
 		return cube.Timings{}, cube.Errorf(cube.Invalid, "this machine cannot give %+v", r)
 	}
 	begun := time.Now()
-	s := &sandbox{request: req, dead: make(chan struct{})}
+	s := &sandbox{request: req, dead: make(chan struct{}), thawed: make(chan struct{})}
+	close(s.thawed)
 	s.agent.id = req.ID
 	s.agent.onInit = e.OnInit
+	from.restore(s)
 	if !e.add(s) {
 		return cube.Timings{}, cube.Errorf(cube.Conflict, "the id %s is in use", req.ID)
 	}
-	var err error
 	if e.OnStart != nil {
 		err = e.OnStart(ctx, req)
 	}
@@ -88,9 +100,9 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (cube.Timings
 		}
 		return cube.Timings{}, err
 	}
-	s.servers = map[uint16]*server{cube.AgentPort: serve(s.agent.handler())}
+	s.servers = map[uint16]*server{cube.AgentPort: serve(e.unfrozen(s, s.agent.handler()))}
 	for port, handler := range e.Servers {
-		s.servers[port] = serve(handler)
+		s.servers[port] = serve(e.unfrozen(s, handler))
 	}
 	s.running = true
 	return cube.Timings{Boot: time.Since(begun)}, nil
