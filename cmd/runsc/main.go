@@ -32,6 +32,7 @@ func main() {
 	if slices.Contains(os.Args, "boot") {
 		useCompiledFilter()
 	}
+	settle()
 	cli.Run(nil, map[util.SubCommand]string{
 		new(sentrycmd.Boot):   "",
 		new(cmd.Gofer):        "",
