@@ -29,7 +29,7 @@ var Actions = []Action{
 	Decided, Shadowed, Created, TimeoutSet, Ended,
 	Action(gateway.ProcessStarted), Action(gateway.ProcessConnected), Action(gateway.ProcessInput), Action(gateway.ProcessSignalled),
 	Action(gateway.FileRead), Action(gateway.FileWritten), Action(gateway.FileLooked), Action(gateway.FileMoved), Action(gateway.FileRemoved),
-	Action(gateway.DirectoryListed), Action(gateway.DirectoryMade),
+	Action(gateway.DirectoryListed), Action(gateway.DirectoryMade), Action(gateway.DirectoryWatched), Action(gateway.FileComposed),
 }
 
 // Outcome is how it ended.

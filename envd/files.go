@@ -20,6 +20,9 @@ func (e *httpError) Error() string { return e.message }
 
 // fileError turns an error of the file system into what a client can use.
 func fileError(path string, err error) *httpError {
+	if answer, ok := errors.AsType[*httpError](err); ok {
+		return answer
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &httpError{http.StatusNotFound, fmt.Sprintf("path '%s' does not exist", path)}

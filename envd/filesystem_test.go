@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -223,25 +222,5 @@ func TestPathsThatLeadNowhereAreRefusedByTheirKind(t *testing.T) {
 	unknown.Header().Set("Authorization", "Basic bm9zdWNodXNlcjo=")
 	if _, err := a.files.Stat(t.Context(), unknown); connect.CodeOf(err) != connect.CodeUnauthenticated {
 		t.Errorf("an unknown user gets %v", err)
-	}
-}
-
-func TestWatchingIsRefusedClearly(t *testing.T) {
-	a := start(t)
-	stream, err := a.files.WatchDir(t.Context(), connect.NewRequest(&pb.WatchDirRequest{Path: "/"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	for stream.Receive() {
-		t.Error("there is an event")
-	}
-	_, creating := a.files.CreateWatcher(t.Context(), connect.NewRequest(&pb.CreateWatcherRequest{Path: "/"}))
-	_, getting := a.files.GetWatcherEvents(t.Context(), connect.NewRequest(&pb.GetWatcherEventsRequest{WatcherId: "w"}))
-	_, removing := a.files.RemoveWatcher(t.Context(), connect.NewRequest(&pb.RemoveWatcherRequest{WatcherId: "w"}))
-	if i := slices.IndexFunc([]error{stream.Err(), creating, getting, removing}, func(err error) bool {
-		return connect.CodeOf(err) != connect.CodeUnimplemented
-	}); i >= 0 {
-		t.Errorf("call %d is not refused", i)
 	}
 }

@@ -32,6 +32,7 @@ const maxMessage = 16 << 20
 type Agent struct {
 	settings  settings
 	processes *process.Service
+	files     *filesystem.Service
 	metrics   metrics
 	machine   machine
 	initOnce  sync.Mutex // one /init at a time
@@ -43,18 +44,19 @@ type Agent struct {
 func New(log *slog.Logger) *Agent {
 	a := &Agent{log: log}
 	a.processes = process.NewService(process.Config{User: a.requestUser, Environment: a.settings.environment, Resolve: a.settings.resolve})
-	files := filesystem.NewService(filesystem.Config{User: a.requestUser, Resolve: a.settings.resolve})
+	a.files = filesystem.NewService(filesystem.Config{User: a.requestUser, Resolve: a.settings.resolve})
 
 	mux := http.NewServeMux()
 	limit := connect.WithReadMaxBytes(maxMessage)
 	mux.Handle(processconnect.NewProcessHandler(a.processes, limit))
-	mux.Handle(filesystemconnect.NewFilesystemHandler(files, limit))
+	mux.Handle(filesystemconnect.NewFilesystemHandler(a.files, limit))
 	mux.HandleFunc("GET /health", a.health)
 	mux.HandleFunc("POST /init", a.init)
 	mux.HandleFunc("GET /envs", a.envs)
 	mux.HandleFunc("GET /metrics", a.serveMetrics)
 	mux.HandleFunc("GET /files", a.download)
 	mux.HandleFunc("POST /files", a.upload)
+	mux.HandleFunc("POST /files/compose", a.compose)
 	a.handler = withCORS(a.authorize(mux))
 	return a
 }
@@ -66,8 +68,11 @@ func (a *Agent) OwnMachine(name func(string) error) { a.machine = machine{root: 
 // ServeHTTP serves one request.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
 
-// Close kills every process that was started.
-func (a *Agent) Close() { a.processes.Close() }
+// Close kills every process that was started, and ends every watch.
+func (a *Agent) Close() {
+	a.processes.Close()
+	a.files.Close()
+}
 
 // authorize lets a request through that may be asked now.
 func (a *Agent) authorize(next http.Handler) http.Handler {

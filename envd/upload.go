@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"cube/envd/filesystem"
 	"cube/envd/users"
 )
 
@@ -21,10 +22,27 @@ type uploaded struct {
 	Path string `json:"path"`
 	Name string `json:"name"`
 	Type string `json:"type"`
+	// Metadata are those that the file has now.
+	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// metadataPrefix begins the headers that attach metadata to an upload.
+// metadataPrefix begins the headers that attach metadata to an upload. What
+// follows is a key, in small letters.
 const metadataPrefix = "X-Metadata-"
+
+// metadataOf reads them.
+func metadataOf(header http.Header) (map[string]string, error) {
+	metadata := map[string]string{}
+	for name, values := range header {
+		if key, found := strings.CutPrefix(name, metadataPrefix); found && len(values) > 0 {
+			metadata[strings.ToLower(key)] = values[0]
+		}
+	}
+	if err := filesystem.CheckMetadata(metadata); err != nil {
+		return nil, &httpError{http.StatusBadRequest, err.Error()}
+	}
+	return metadata, nil
+}
 
 // upload serves POST /files: one file as the raw body, or several as parts of a
 // form. What arrives is written as it comes.
@@ -34,11 +52,10 @@ func (a *Agent) upload(w http.ResponseWriter, r *http.Request) {
 		a.writeFileError(w, err)
 		return
 	}
-	for name := range r.Header {
-		if strings.HasPrefix(name, metadataPrefix) {
-			a.writeFileError(w, &httpError{http.StatusNotImplemented, "metadata of files is not supported by this server yet: upload without it"})
-			return
-		}
+	metadata, err := metadataOf(r.Header)
+	if err != nil {
+		a.writeFileError(w, err)
+		return
 	}
 	if err := decodeBody(r); err != nil {
 		a.writeFileError(w, err)
@@ -48,9 +65,9 @@ func (a *Agent) upload(w http.ResponseWriter, r *http.Request) {
 	var entries []uploaded
 	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
 	case "application/octet-stream":
-		entries, err = a.uploadRaw(r, u, path)
+		entries, err = a.uploadRaw(r, u, path, metadata)
 	case "multipart/form-data":
-		entries, err = a.uploadForm(r, u, path)
+		entries, err = a.uploadForm(r, u, path, metadata)
 	default:
 		err = &httpError{http.StatusBadRequest, "send multipart/form-data with fields named 'file', or application/octet-stream"}
 	}
@@ -78,11 +95,11 @@ func decodeBody(r *http.Request) error {
 	}
 }
 
-func (a *Agent) uploadRaw(r *http.Request, u users.User, path string) ([]uploaded, error) {
+func (a *Agent) uploadRaw(r *http.Request, u users.User, path string, metadata map[string]string) ([]uploaded, error) {
 	if path == "" {
 		return nil, &httpError{http.StatusBadRequest, "path is required for application/octet-stream"}
 	}
-	entry, err := writeFile(a.settings.resolve(u, path), u, r.Body)
+	entry, err := writeFile(a.settings.resolve(u, path), u, r.Body, metadata)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +108,7 @@ func (a *Agent) uploadRaw(r *http.Request, u users.User, path string) ([]uploade
 
 // uploadForm writes each part named "file"; its file name is its path, unless
 // the query gives one for the only part.
-func (a *Agent) uploadForm(r *http.Request, u users.User, path string) ([]uploaded, error) {
+func (a *Agent) uploadForm(r *http.Request, u users.User, path string, metadata map[string]string) ([]uploaded, error) {
 	form, err := r.MultipartReader()
 	if err != nil {
 		return nil, &httpError{http.StatusBadRequest, err.Error()}
@@ -117,7 +134,7 @@ func (a *Agent) uploadForm(r *http.Request, u users.User, path string) ([]upload
 		if target == "" {
 			return nil, &httpError{http.StatusBadRequest, "a file has no path: give it in the query, or as the part's file name"}
 		}
-		entry, err := writeFile(a.settings.resolve(u, target), u, part)
+		entry, err := writeFile(a.settings.resolve(u, target), u, part, metadata)
 		if err != nil {
 			return nil, err
 		}
@@ -141,11 +158,15 @@ func partPath(disposition string) string {
 
 // writeFile writes a file in place, as a shell's redirection does: one that was
 // there keeps its mode and its links. It belongs to the user afterwards, as with
-// E2B's agent, and so do the directories that were missing.
-func writeFile(path string, u users.User, content io.Reader) (_ uploaded, err error) {
+// E2B's agent, and so do the directories that were missing. Its metadata are
+// those of this upload and no others. A new file that cannot be finished is
+// removed.
+func writeFile(path string, u users.User, content io.Reader, metadata map[string]string) (_ uploaded, err error) {
 	if err := u.MakeDirs(filepath.Dir(path)); err != nil {
 		return uploaded{}, fileError(path, err)
 	}
+	_, err = os.Lstat(path)
+	isNew := errors.Is(err, fs.ErrNotExist)
 	// Not blocking: opening a pipe that nobody reads would wait for ever.
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o644)
 	if err != nil {
@@ -154,6 +175,9 @@ func writeFile(path string, u users.User, content io.Reader) (_ uploaded, err er
 	defer func() {
 		if e := file.Close(); e != nil && err == nil {
 			err = fileError(path, e)
+		}
+		if err != nil && isNew {
+			_ = os.Remove(path)
 		}
 	}()
 	if err := file.Chown(int(u.UID), int(u.GID)); err != nil {
@@ -165,5 +189,8 @@ func writeFile(path string, u users.User, content io.Reader) (_ uploaded, err er
 		}
 		return uploaded{}, &httpError{http.StatusBadRequest, "the body broke off: " + err.Error()}
 	}
-	return uploaded{Path: path, Name: filepath.Base(path), Type: "file"}, nil
+	if err := filesystem.SetMetadata(file, metadata); err != nil {
+		return uploaded{}, fileError(path, err)
+	}
+	return uploaded{Path: path, Name: filepath.Base(path), Type: "file", Metadata: filesystem.Metadata(path)}, nil
 }

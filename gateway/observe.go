@@ -23,11 +23,13 @@ const (
 	ProcessInput     Action = "process.input"     // never what was written
 	ProcessSignalled Action = "process.signalled"
 	FileRead         Action = "file.read"
-	FileWritten      Action = "file.written" // never what was written
-	FileLooked       Action = "file.looked"  // at what it is, not at what is in it
+	FileWritten      Action = "file.written"  // never what was written
+	FileLooked       Action = "file.looked"   // at what it is, not at what is in it
+	FileComposed     Action = "file.composed" // of others, which are removed
 	FileMoved        Action = "file.moved"
 	FileRemoved      Action = "file.removed"
 	DirectoryListed  Action = "directory.listed"
+	DirectoryWatched Action = "directory.watched"
 	DirectoryMade    Action = "directory.made"
 )
 
@@ -43,7 +45,7 @@ type Operation struct {
 	Action    Action
 	User      string   // the account inside, "" for the default one
 	Command   []string // of ProcessStarted: the command and its arguments
-	Paths     []string // of files: one, or source and destination of a move
+	Paths     []string // of files: one, or source and destination of a move, or sources and destination
 	Process   string   // "pid 7" or "tag x", of what is done to a running process
 	Signal    string
 	// Incomplete says that not all of it could be read: the request is malformed,

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,16 +31,18 @@ type reader struct {
 }
 
 var rpcReaders = map[string]reader{
-	processconnect.ProcessStartProcedure:         {ProcessStarted, message[process.StartRequest]},
-	processconnect.ProcessConnectProcedure:       {ProcessConnected, message[process.ConnectRequest]},
-	processconnect.ProcessSendInputProcedure:     {ProcessInput, message[process.SendInputRequest]},
-	processconnect.ProcessStreamInputProcedure:   {ProcessInput, message[process.StreamInputRequest]},
-	processconnect.ProcessSendSignalProcedure:    {ProcessSignalled, message[process.SendSignalRequest]},
-	filesystemconnect.FilesystemStatProcedure:    {FileLooked, message[filesystem.StatRequest]},
-	filesystemconnect.FilesystemMakeDirProcedure: {DirectoryMade, message[filesystem.MakeDirRequest]},
-	filesystemconnect.FilesystemMoveProcedure:    {FileMoved, message[filesystem.MoveRequest]},
-	filesystemconnect.FilesystemListDirProcedure: {DirectoryListed, message[filesystem.ListDirRequest]},
-	filesystemconnect.FilesystemRemoveProcedure:  {FileRemoved, message[filesystem.RemoveRequest]},
+	processconnect.ProcessStartProcedure:               {ProcessStarted, message[process.StartRequest]},
+	processconnect.ProcessConnectProcedure:             {ProcessConnected, message[process.ConnectRequest]},
+	processconnect.ProcessSendInputProcedure:           {ProcessInput, message[process.SendInputRequest]},
+	processconnect.ProcessStreamInputProcedure:         {ProcessInput, message[process.StreamInputRequest]},
+	processconnect.ProcessSendSignalProcedure:          {ProcessSignalled, message[process.SendSignalRequest]},
+	filesystemconnect.FilesystemStatProcedure:          {FileLooked, message[filesystem.StatRequest]},
+	filesystemconnect.FilesystemMakeDirProcedure:       {DirectoryMade, message[filesystem.MakeDirRequest]},
+	filesystemconnect.FilesystemMoveProcedure:          {FileMoved, message[filesystem.MoveRequest]},
+	filesystemconnect.FilesystemListDirProcedure:       {DirectoryListed, message[filesystem.ListDirRequest]},
+	filesystemconnect.FilesystemRemoveProcedure:        {FileRemoved, message[filesystem.RemoveRequest]},
+	filesystemconnect.FilesystemWatchDirProcedure:      {DirectoryWatched, message[filesystem.WatchDirRequest]},
+	filesystemconnect.FilesystemCreateWatcherProcedure: {DirectoryWatched, message[filesystem.CreateWatcherRequest]},
 }
 
 func message[M any, P interface {
@@ -52,6 +55,9 @@ func message[M any, P interface {
 // readerOf finds what a request does, by the path as the agent's router reads
 // it: one that is not clean is redirected there, and does nothing.
 func readerOf(r *http.Request) (reader, bool) {
+	if r.URL.Path == composePath {
+		return reader{action: FileComposed}, r.Method == http.MethodPost
+	}
 	if r.URL.Path == "/files" {
 		switch r.Method {
 		case http.MethodGet, http.MethodHead:
@@ -68,16 +74,19 @@ func readerOf(r *http.Request) (reader, bool) {
 // needsBody tells whether the body has something to tell: that of a file whose
 // path stands in the query has not.
 func (d reader) needsBody(r *http.Request) bool {
-	return d.message != nil || r.URL.Query().Get("path") == ""
+	return d.message != nil || d.action == FileComposed || r.URL.Query().Get("path") == ""
 }
 
 // details adds what the request says to what is known of it. body is what was
 // seen of its body.
 func (d reader) details(o *Operation, r *http.Request, body []byte, whole bool) {
 	var err error
-	if d.message == nil {
+	switch {
+	case d.action == FileComposed:
+		err = composeDetails(o, body)
+	case d.message == nil:
 		err = fileDetails(o, r, body, whole)
-	} else {
+	default:
 		o.User = accountOf(r.Header)
 		err = d.rpcDetails(o, r.Header, body, whole)
 	}
@@ -85,6 +94,24 @@ func (d reader) details(o *Operation, r *http.Request, body []byte, whole bool) 
 }
 
 var errIncomplete = errors.New("what was seen of the request is not enough")
+
+// composePath is where parts become one file.
+const composePath = "/files/compose"
+
+// composeDetails reads a request for it: the parts, then what they become.
+func composeDetails(o *Operation, body []byte) error {
+	var request struct {
+		SourcePaths []string `json:"source_paths"`
+		Destination string   `json:"destination"`
+		Username    string   `json:"username"`
+	}
+	// As the agent reads it: the first value, whatever follows.
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&request); err != nil {
+		return err
+	}
+	o.User, o.Paths = request.Username, append(request.SourcePaths, request.Destination)
+	return nil
+}
 
 // fileDetails reads a request for /files.
 func fileDetails(o *Operation, r *http.Request, body []byte, whole bool) error {

@@ -217,6 +217,8 @@ func TestFilesThatAreMovedInAndOutAreTold(t *testing.T) {
 		{"POST", "/files", "multipart/form-data; boundary=b", form + "x\r\n--b--\r\n", true, Operation{Action: FileWritten, Paths: []string{"/x/a", "b"}}},
 		{"POST", "/files", "multipart/form-data; boundary=b", form + strings.Repeat("x", 2*maxPeek) + "\r\n--b--\r\n", false, Operation{Action: FileWritten, Paths: []string{"/x/a", "b"}, Incomplete: true}},
 		{"POST", "/files", "text/plain", secret, false, Operation{Action: FileWritten, Incomplete: true}},
+		{"POST", "/files/compose", "application/json", `{"source_paths":["a","b"],"destination":"c","username":"root"}`, false, Operation{Action: FileComposed, User: "root", Paths: []string{"a", "b", "c"}}},
+		{"POST", "/files/compose", "application/json", `{"source_paths":["a`, false, Operation{Action: FileComposed, Incomplete: true}},
 	} {
 		body := []byte(row.body)
 		if row.zip {

@@ -26,6 +26,7 @@ func describe(path string, names *users.Names) (*pb.EntryInfo, error) {
 		Mode:         uint32(info.Mode().Perm()),
 		Permissions:  info.Mode().String(),
 		ModifiedTime: timestamppb.New(info.ModTime()),
+		Metadata:     Metadata(path),
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		entry.Owner, entry.Group = names.Owner(stat.Uid), names.Group(stat.Gid)

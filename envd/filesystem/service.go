@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"connectrpc.com/connect"
@@ -25,10 +27,17 @@ type Config struct {
 }
 
 // Service implements filesystemconnect.FilesystemHandler.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg     Config
+	watches atomic.Int64 // that there are now
 
-// NewService makes the service.
-func NewService(cfg Config) *Service { return &Service{cfg: cfg} }
+	mu     sync.Mutex
+	polled map[string]*polled // by id
+	closed bool
+}
+
+// NewService makes the service. Close ends it.
+func NewService(cfg Config) *Service { return &Service{cfg: cfg, polled: map[string]*polled{}} }
 
 // locate finds out whose request it is and which path is meant.
 func (s *Service) locate(header http.Header, path string) (users.User, string, error) {

@@ -142,14 +142,3 @@ func TestAStreamEndsWithTheErrorOfItsClient(t *testing.T) {
 		t.Errorf("it ends with %v", err)
 	}
 }
-
-func TestTheIntervalOfKeepalivesIsWhatTheClientAsksWithinReason(t *testing.T) {
-	for asked, want := range map[string]time.Duration{
-		"": defaultKeepalive, "50": 50 * time.Second, "0": defaultKeepalive, "-1": defaultKeepalive,
-		"many": defaultKeepalive, "99999": defaultKeepalive,
-	} {
-		if got := keepalive(map[string][]string{"Keepalive-Ping-Interval": {asked}}); got != want {
-			t.Errorf("%q gives %v", asked, got)
-		}
-	}
-}

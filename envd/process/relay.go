@@ -2,15 +2,10 @@ package process
 
 import (
 	"context"
-	"net/http"
-	"strconv"
 	"time"
 
 	pb "cube/envd/gen/process"
 )
-
-// defaultKeepalive is how often a silent stream says that it lives.
-const defaultKeepalive = 90 * time.Second
 
 // relay sends the start and then what the follower gets, until the process has
 // ended and all of its output is sent. The end is left to the caller.
@@ -46,13 +41,4 @@ func sendRest(f *follower, send func(*pb.ProcessEvent) error) error {
 			return nil
 		}
 	}
-}
-
-// keepalive reads how often a client wants to hear from a silent stream.
-func keepalive(header http.Header) time.Duration {
-	seconds, err := strconv.Atoi(header.Get("Keepalive-Ping-Interval"))
-	if err != nil || seconds < 1 || seconds > 3600 {
-		return defaultKeepalive
-	}
-	return time.Duration(seconds) * time.Second
 }

@@ -21,6 +21,7 @@ import (
 	"connectrpc.com/connect"
 
 	pb "cube/envd/gen/process"
+	"cube/envd/keepalive"
 	"cube/envd/users"
 )
 
@@ -111,7 +112,7 @@ func (s *Service) Start(ctx context.Context, r *connect.Request[pb.StartRequest]
 	s.keep(p)
 
 	send := func(e *pb.ProcessEvent) error { return stream.Send(&pb.StartResponse{Event: e}) }
-	err = relay(p, f, keepalive(r.Header()), send)
+	err = relay(p, f, keepalive.Interval(r.Header()), send)
 	switch {
 	case p.outOfTime.Load(), errors.Is(err, context.DeadlineExceeded):
 		select {
@@ -147,7 +148,7 @@ func (s *Service) Connect(ctx context.Context, r *connect.Request[pb.ConnectRequ
 	f := p.audience.join(ctx)
 	defer p.audience.leave(f, nil)
 	send := func(e *pb.ProcessEvent) error { return stream.Send(&pb.ConnectResponse{Event: e}) }
-	if err := relay(p, f, keepalive(r.Header()), send); err != nil {
+	if err := relay(p, f, keepalive.Interval(r.Header()), send); err != nil {
 		return err
 	}
 	return send(p.endEvent())
