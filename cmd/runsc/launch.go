@@ -33,6 +33,7 @@ func launchMain() {
 	result := launch.Result{}
 	if err := run(&result); err != nil {
 		result.Error = err.Error()
+		_, result.Refused = errors.AsType[*refusal](err)
 	}
 	if err := json.NewEncoder(os.NewFile(launch.ResultFD, "result")).Encode(result); err != nil {
 		os.Exit(1) // the server is gone: its successor removes what we made
@@ -74,17 +75,46 @@ func run(result *launch.Result) error {
 	if err != nil {
 		return fmt.Errorf("gVisor's settings: %w", err)
 	}
-	c, err := container.New(conf, container.Args{ID: launch.ContainerID, Spec: spec, BundleDir: req.Dir})
+	c, err := begin(conf, container.Args{ID: launch.ContainerID, Spec: spec, BundleDir: req.Dir}, req.Snapshot)
 	if err != nil {
-		return fmt.Errorf("creating the container: %w", err)
-	}
-	if err := c.Start(conf); err != nil {
-		return errors.Join(fmt.Errorf("starting the container: %w", err), c.Destroy())
+		return err
 	}
 	result.Container = time.Since(start)
 
 	result.Sentry, err = launch.FindProcess(c.SandboxPid())
 	return err
+}
+
+// begin creates the container and lets its first process run: a new one, or the
+// one that the snapshot holds.
+func begin(conf *config.Config, args container.Args, snapshot *launch.Snapshot) (*container.Container, error) {
+	var check check
+	if snapshot != nil {
+		if err := check.begin(snapshot); err != nil {
+			return nil, err
+		}
+		if !snapshot.Manifest.Memory {
+			args.FSRestoreImagePath = snapshot.Dir
+		}
+	}
+	c, err := container.New(conf, args)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("creating the container: %w", err), check.wait())
+	}
+	// What is damaged must not be read as a kernel's state.
+	if err := check.wait(); err != nil {
+		return nil, errors.Join(err, c.Destroy())
+	}
+	if snapshot != nil && snapshot.Manifest.Memory {
+		// In the background: the processes run before all memory is read.
+		err = c.Restore(conf, snapshot.Dir, false, true, nil)
+	} else {
+		err = c.Start(conf)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the container: %w", err), c.Destroy())
+	}
+	return c, nil
 }
 
 // runscConfig are gVisor's settings for every sandbox.

@@ -30,6 +30,12 @@ type Suite struct {
 	// Shell runs a script with root's rights in a sandbox and returns what it
 	// prints. nil for an engine whose sandboxes run no code.
 	Shell func(ctx context.Context, e cube.Engine, id cube.SandboxID, script string) (string, error)
+	// SnapshotDir is the directory that holds a snapshot's files. nil for an
+	// engine whose snapshots are no files.
+	SnapshotDir func(cube.SnapshotID) string
+	// FillDisk leaves no room for another snapshot, until the function is called
+	// that it returns. nil for an engine without a disk.
+	FillDisk func(t *testing.T) (free func())
 }
 
 // timeout bounds each test; on a loaded machine a start takes seconds.
@@ -59,8 +65,10 @@ func Run(t *testing.T, suite Suite) {
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t, suite)) })
 	}
+	runSnapshots(t, suite)
 	if suite.Shell != nil {
 		runInside(t, suite)
+		runMemory(t, suite)
 	}
 }
 
@@ -80,6 +88,10 @@ func open(t *testing.T, suite Suite) *machine {
 		left, err := m.List(context.Background())
 		if err != nil || len(left) > 0 {
 			t.Errorf("sandboxes left behind: %v, %v", left, err)
+		}
+		snapshots, err := m.Snapshots(context.Background())
+		if err != nil || len(snapshots) > 0 {
+			t.Errorf("snapshots left behind: %v, %v", snapshots, err)
 		}
 		if left := suite.Leftovers(t); len(left) > 0 {
 			t.Errorf("left behind:\n%s", strings.Join(left, "\n"))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cube"
+	"cube/engine/gvisor/launch"
 	"cube/envd/tunnel"
 )
 
@@ -53,9 +54,69 @@ func (e *Engine) dialAgent(ctx context.Context, id cube.SandboxID, guest string,
 	conn, err := dialer.DialContext(ctx, "tcp4", net.JoinHostPort(guest, strconv.Itoa(int(port))))
 	switch {
 	case err == nil:
-		return conn, nil
+		return e.keepConn(id, conn.(*net.TCPConn)), nil
 	case ctx.Err() == nil && !e.running(id):
 		return nil, notRunning(id)
 	}
 	return nil, cube.WrapError(cube.Unavailable, err, "the agent of sandbox %s does not answer", id)
+}
+
+// A packet to a sandbox that has ended is answered by nobody, so whoever reads
+// from a connection into it would wait for ever. So connections are remembered
+// until they are closed, and closed when the sandbox's kernel ends.
+
+// conn is a connection into a sandbox.
+type conn struct {
+	*net.TCPConn
+	forget func()
+}
+
+func (c *conn) Close() error {
+	c.forget()
+	return c.TCPConn.Close()
+}
+
+// keepConn remembers a connection with its sandbox. One into a sandbox that has
+// ended in the meantime is closed.
+func (e *Engine) keepConn(id cube.SandboxID, tcp *net.TCPConn) net.Conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.sandboxes[id]
+	if s == nil || s.ended {
+		_ = tcp.Close()
+		return tcp
+	}
+	if s.conns == nil {
+		s.conns = map[*net.TCPConn]struct{}{}
+		kernel := s.Sentry
+		e.background.Go(func() {
+			e.awaitEnd(kernel)
+			e.closeConns(s)
+		})
+	}
+	s.conns[tcp] = struct{}{}
+	return &conn{TCPConn: tcp, forget: func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(s.conns, tcp)
+	}}
+}
+
+// awaitEnd returns when a sandbox's kernel has ended, or the engine is closed.
+func (e *Engine) awaitEnd(kernel launch.Process) {
+	sentry, err := findProcess(kernel)
+	if err != nil {
+		return
+	}
+	defer sentry.close()
+	_ = sentry.wait(e.closing)
+}
+
+func (e *Engine) closeConns(s *sandbox) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for tcp := range s.conns {
+		_ = tcp.Close()
+	}
+	s.conns, s.ended = nil, true
 }

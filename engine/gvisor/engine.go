@@ -13,10 +13,12 @@
 package gvisor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -30,7 +32,7 @@ import (
 
 // Config is what an engine needs to know.
 type Config struct {
-	// DataDir holds bin/, images/ and sandboxes/. It must be absolute, on a
+	// DataDir holds bin/, images/, sandboxes/ and snapshots/. It must be absolute, on a
 	// file system of the machine's own, and no other engine may use it.
 	DataDir string
 	// Network is divided among the sandboxes, four addresses each.
@@ -49,13 +51,24 @@ type Engine struct {
 
 	mu        sync.Mutex
 	sandboxes map[cube.SandboxID]*sandbox // started here or adopted, until stopped
+	starting  map[cube.SnapshotID]int     // starts that are at work, by what they start from
+	writing   map[cube.SnapshotID]bool    // checkpoints that are at work
+
+	closing    context.Context // ends with Close
+	close      context.CancelFunc
+	background sync.WaitGroup // of what runs until the engine is closed, or less
 }
 
 // sandbox is what the engine remembers of one.
 type sandbox struct {
 	record        // guarded by Engine.mu
 	starting bool // guarded by Engine.mu
+	damaged  bool // guarded by Engine.mu: it was ended for what it started from
 
+	conns map[*net.TCPConn]struct{} // guarded by Engine.mu: connections into it
+	ended bool                      // guarded by Engine.mu: it takes no connection any more
+
+	freezing sync.Mutex // held by the one Checkpoint or Thaw that is at work; taken before Engine.mu
 	stopping sync.Mutex // held by the one Stop that is at work; taken before Engine.mu
 }
 
@@ -66,6 +79,10 @@ type record struct {
 	Link     int    // of the network; noLink before it has one
 	Internet bool   // whether the link leads anywhere
 	Root     string // the directory that it started from
+
+	// What a snapshot of it needs. Origin is nil in records of earlier versions.
+	Origin    *launch.Root
+	Resources cube.Resources
 }
 
 const (
@@ -86,6 +103,12 @@ func New(cfg Config) (*Engine, error) {
 		cfg:       cfg,
 		table:     launch.Name(cfg.DataDir),
 		sandboxes: map[cube.SandboxID]*sandbox{},
+		starting:  map[cube.SnapshotID]int{},
+		writing:   map[cube.SnapshotID]bool{},
+	}
+	e.closing, e.close = context.WithCancel(context.Background())
+	if e.cfg.Log == nil {
+		e.cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := os.MkdirAll(e.dir(""), 0o711); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
@@ -119,6 +142,12 @@ func (e *Engine) adopt() error {
 		return err
 	}
 	inUse := map[string]bool{e.roots[cube.BaseSnapshot].Dir: true}
+	err = e.openSnapshots(func(m launch.Manifest) {
+		inUse[filepath.Join(e.imagesDir(), filepath.Base(m.Root.Dir))] = true
+	})
+	if err != nil {
+		return err
+	}
 	for _, entry := range entries {
 		id, err := cube.ParseSandboxID(entry.Name())
 		if err != nil {
@@ -142,6 +171,8 @@ func (e *Engine) adopt() error {
 // Close removes the firewall's table if nothing runs that needs it. Sandboxes
 // stay.
 func (e *Engine) Close() error {
+	e.close()
+	e.background.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.sandboxes) > 0 {

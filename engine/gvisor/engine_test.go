@@ -63,10 +63,34 @@ func TestConformance(t *testing.T) {
 		Resources: testResources,
 		Leftovers: func(*testing.T) []string { return testhost.Leftovers(dir) },
 		Shell:     shell,
+		SnapshotDir: func(id cube.SnapshotID) string {
+			return filepath.Join(dir, "snapshots", string(id))
+		},
+		FillDisk: func(t *testing.T) func() { return fillDisk(t, filepath.Join(dir, "snapshots")) },
 	}
 	enginetest.Run(t, suite)
 	if err := open(t, dir).Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// fillDisk puts a small file system over a directory until free is called.
+func fillDisk(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	if err := syscall.Mount("small", dir, "tmpfs", 0, "size=512k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".full"), make([]byte, 256<<10), 0o600); err != nil {
+		t.Error(err)
+	}
+	return func() {
+		left, err := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("left on the full disk: %v, %v", left, err)
+		}
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

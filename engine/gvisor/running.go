@@ -79,8 +79,14 @@ func (e *Engine) Wait(ctx context.Context, id cube.SandboxID) (cube.Exit, error)
 			return cube.Exit{}, err
 		}
 	}
+	e.mu.Lock()
+	damaged := e.sandboxes[id] != nil && e.sandboxes[id].damaged
+	e.mu.Unlock()
 	if e.cgroups.outOfMemory(id) {
 		return cube.Exit{OutOfMemory: true, Detail: "the sandbox went over its memory limit"}, nil
+	}
+	if damaged {
+		return cube.Exit{Detail: "the snapshot that it was started from is damaged"}, nil
 	}
 	return cube.Exit{Detail: "the sandbox's kernel or its first process ended"}, nil
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -28,14 +30,15 @@ const (
 
 // Start implements cube.Engine.
 func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timings, err error) {
-	root, ok := e.roots[req.Snapshot]
-	if !ok {
-		return cube.Timings{}, cube.Errorf(cube.NotFound, "there is no snapshot %q", req.Snapshot)
-	}
 	if err := e.checkResources(req.Resources); err != nil {
 		return cube.Timings{}, err
 	}
-	s := &sandbox{starting: true, record: record{Link: noLink, Root: root.Dir}}
+	origin, release, err := e.openOrigin(req)
+	if err != nil {
+		return cube.Timings{}, err
+	}
+	defer release()
+	s := &sandbox{starting: true, record: record{Link: noLink, Root: origin.root.Dir, Origin: &origin.root, Resources: req.Resources}}
 	if err := e.remember(req.ID, s); err != nil {
 		return cube.Timings{}, err
 	}
@@ -59,15 +62,13 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	request := launch.Request{
 		ID:          string(req.ID),
 		Dir:         e.dir(req.ID),
-		Root:        launch.Root{Dir: root.Dir, Masked: root.Masked},
+		Root:        origin.root,
+		Snapshot:    origin.snapshot,
 		CPUs:        req.Resources.CPUs,
 		MemoryBytes: int64(req.Resources.MemoryMB) << 20,
 		DiskBytes:   int64(req.Resources.DiskMB) << 20,
 		Pids:        req.Resources.Pids,
 		Timeout:     startTimeout,
-	}
-	for _, b := range root.Binds {
-		request.Root.Binds = append(request.Root.Binds, launch.Bind(b))
 	}
 	link, err := e.network.take()
 	if err != nil {
@@ -85,7 +86,12 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	}
 	defer ready.Close()
 	launched := time.Since(start)
-	if err := awaitAgent(ctx, ready); err != nil {
+	if origin.continues() {
+		err = e.awaitAnswer(ctx, result.Sentry, request.Network.Guest.Addr().String())
+	} else {
+		err = awaitAgent(ctx, ready)
+	}
+	if err != nil {
 		return cube.Timings{}, err
 	}
 
@@ -97,6 +103,9 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	e.mu.Lock()
 	s.record, s.starting = running, false
 	e.mu.Unlock()
+	if origin.snapshot != nil {
+		e.background.Go(func() { e.watchMemory(req.ID, origin.snapshot) })
+	}
 	return cube.Timings{
 		Root:    prepared + result.Mounts,
 		Network: result.Network,
@@ -190,6 +199,9 @@ func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.R
 	}
 	if err != nil {
 		_ = readyIn.Close()
+		if result.Refused {
+			return nil, launch.Result{}, cube.Errorf(cube.Unsupported, "the snapshot cannot be started from: %s", result.Error)
+		}
 		return fail(err)
 	}
 	return readyIn, result, nil
@@ -208,6 +220,64 @@ func awaitAgent(ctx context.Context, ready *os.File) error {
 		return fmt.Errorf("waiting for the agent: %w", err)
 	case line != launch.AgentReady:
 		return fmt.Errorf("the agent did not start: it wrote %q", line)
+	}
+	return nil
+}
+
+// awaitAnswer returns when the agent of a sandbox that goes on from a snapshot
+// answers. It listens already; what it waits for is its network. It was told
+// nothing, so it says nothing by itself.
+func (e *Engine) awaitAnswer(ctx context.Context, kernel launch.Process, guest string) error {
+	sentry, err := findProcess(kernel)
+	if err != nil {
+		return fmt.Errorf("the sandbox's kernel ended: %w", err)
+	}
+	defer sentry.close()
+	pause, patience := 500*time.Microsecond, 30*time.Millisecond
+	for {
+		err := askHealth(ctx, guest, patience)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("waiting for the agent: %w", ctx.Err())
+		case sentry.exited():
+			return errors.New("the sandbox's kernel ended while it read the snapshot")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		// A packet that was lost because the link was not up is sent again after
+		// a second: connecting anew is faster.
+		pause, patience = min(2*pause, 20*time.Millisecond), min(2*patience, 5*time.Second)
+	}
+}
+
+// askHealth makes one attempt. What comes out of the sandbox is compared and
+// not kept.
+func askHealth(ctx context.Context, guest string, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", net.JoinHostPort(guest, strconv.Itoa(int(cube.AgentPort))))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, "GET /health HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"); err != nil {
+		return err
+	}
+	const want = "HTTP/1.1 204"
+	answer := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return err
+	}
+	if string(answer) != want {
+		return fmt.Errorf("the agent answers %q", answer)
 	}
 	return nil
 }

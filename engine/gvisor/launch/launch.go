@@ -44,7 +44,14 @@ type Request struct {
 	DiskBytes   int64  // what may be written on top of Root
 	Pids        int    // RLIMIT_NPROC of the code inside
 	Network     Network
+	Snapshot    *Snapshot     `json:",omitempty"` // what it goes on from; nil for Root as it is
 	Timeout     time.Duration // after which the helper gives up
+}
+
+// Snapshot is a directory that the checkpoint command has made.
+type Snapshot struct {
+	Dir      string
+	Manifest Manifest
 }
 
 // Root is a directory with parts of the host bound into it, all read-only.
@@ -72,6 +79,7 @@ type Network struct {
 // Result is how a creation went.
 type Result struct {
 	Error     string        `json:",omitempty"`
+	Refused   bool          // the error says why this machine cannot start from the snapshot
 	Sentry    Process       // the sandbox's kernel: it lives as long as the sandbox
 	Network   time.Duration // spent on interfaces and addresses
 	Mounts    time.Duration // spent on the root
