@@ -42,17 +42,16 @@ const (
 	bundleEnd   = "# End of the server's certificates\n"
 )
 
-// follow makes the machine what the settings say. A sandbox that was restored
-// from another's memory becomes itself here.
-func (m machine) follow(r initRequest) error {
+// follow names the machine as the settings say. A sandbox that was restored from
+// another's memory becomes itself here.
+func (m machine) follow(r initRequest) {
 	if m.root == "" {
-		return nil
+		return
 	}
 	if r.SandboxID != "" {
 		m.rename(r.SandboxID)
 	}
-	_ = m.tell(r)
-	return m.trust(r.CABundle)
+	m.tell(r)
 }
 
 // rename gives the machine its name, and lets it find itself by it: sudo and
@@ -82,23 +81,22 @@ func (m machine) rename(name string) {
 }
 
 // tell leaves E2B's marks.
-func (m machine) tell(r initRequest) error {
-	if err := os.MkdirAll(m.path(runDir), 0o755); err != nil {
-		return err
-	}
-	var failed error
+func (m machine) tell(r initRequest) {
+	_ = os.MkdirAll(m.path(runDir), 0o755)
 	for _, mark := range []struct{ name, content string }{
 		{".E2B_SANDBOX", "true"}, {".E2B_SANDBOX_ID", r.SandboxID}, {".E2B_TEMPLATE_ID", r.TemplateID},
 	} {
-		failed = errors.Join(failed, os.WriteFile(m.path(filepath.Join(runDir, mark.name)), []byte(mark.content), 0o644))
+		_ = os.WriteFile(m.path(filepath.Join(runDir, mark.name)), []byte(mark.content), 0o644)
 	}
-	return failed
 }
 
 // trust adds certificates to those that programs inside trust, in the place of
 // those that were added before. Without any it touches nothing that it has not
 // touched before.
 func (m machine) trust(certificates string) error {
+	if m.root == "" {
+		return nil
+	}
 	extra := m.path(extraCertificate)
 	if certificates == "" {
 		if _, err := os.Lstat(extra); err != nil {

@@ -39,9 +39,7 @@ func ownMachine(t *testing.T) (m machine, read func(string) string, names *[]str
 func TestTheMachineIsNamedForTheSandbox(t *testing.T) {
 	m, read, names := ownMachine(t)
 	for _, id := range []string{"i0000000000000000000a", "i0000000000000000000b"} { // a restored one gets another name
-		if err := m.follow(initRequest{SandboxID: id, TemplateID: "base"}); err != nil {
-			t.Fatal(err)
-		}
+		m.follow(initRequest{SandboxID: id, TemplateID: "base"})
 		if got := read("etc/hosts"); got != "127.0.0.1\tlocalhost\n127.0.1.1\t"+id+"\n" {
 			t.Errorf("/etc/hosts is %q", got)
 		}
@@ -69,8 +67,9 @@ func TestWhatCodeInsidePutInTheWayHoldsNothingUp(t *testing.T) {
 	if err := os.WriteFile(m.path("run"), nil, 0o644); err != nil { // where a directory was
 		t.Fatal(err)
 	}
-	if err := m.follow(initRequest{SandboxID: "i0000000000000000000a"}); err != nil || read("etc/hostname") != "cube\n" {
-		t.Errorf("%v; the hostname is %q", err, read("etc/hostname"))
+	m.follow(initRequest{SandboxID: "i0000000000000000000a"})
+	if got := read("etc/hostname"); got != "cube\n" {
+		t.Errorf("the hostname is %q", got)
 	}
 }
 
@@ -87,7 +86,7 @@ func TestCertificatesAreAddedOnceAndGoAgain(t *testing.T) {
 		{"ours too\n\n", "the first\n" + bundleBegin + "ours too\n" + bundleEnd},
 		{"", "the first\n"},
 	} {
-		if err := m.follow(initRequest{CABundle: step.give}); err != nil {
+		if err := m.trust(step.give); err != nil {
 			t.Fatal(err)
 		}
 		if got := read(bundle); got != step.want {
@@ -113,7 +112,7 @@ func TestARootWithoutCertificatesGetsThem(t *testing.T) {
 	if err := os.RemoveAll(m.path("etc/ssl")); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.follow(initRequest{CABundle: "ours\n"}); err != nil {
+	if err := m.trust("ours\n"); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(bundles[0]); !strings.Contains(got, "ours\n") {
@@ -130,17 +129,39 @@ func TestCertificatesThatCannotBeAddedAreAFailure(t *testing.T) {
 	if err := unix.Mkfifo(bundle, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.follow(initRequest{CABundle: "ours\n"}); err == nil {
+	if err := m.trust("ours\n"); err == nil {
 		t.Error("nobody is told")
 	}
 }
 
 func TestARefusedInitChangesNoMachine(t *testing.T) {
-	a := listen(t)
 	m, _, names := ownMachine(t)
+	a := listen(t)
 	a.handler.machine = m
 	a.mustInit("", initRequest{HostKey: "key", SandboxID: "i0000000000000000000a"})
-	if got := a.init("guess", initRequest{SandboxID: "i0000000000000000000b"}); got.status != http.StatusUnauthorized || len(*names) != 1 {
+	if got := a.init("guess", initRequest{SandboxID: "i0000000000000000000b", CABundle: "theirs"}); got.status != http.StatusUnauthorized || len(*names) != 1 {
 		t.Errorf("answered %d, the names were %v", got.status, *names)
 	}
+	if got, _ := os.ReadFile(m.path(extraCertificate)); len(got) > 0 {
+		t.Errorf("a stranger's certificates are trusted: %s", got)
+	}
+}
+
+func TestCertificatesThatCannotBeAddedFailTheInit(t *testing.T) {
+	m, _, _ := ownMachine(t)
+	a := listen(t)
+	a.handler.machine = m
+	if err := os.Remove(m.path("etc/hosts")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(m.path("usr"), nil, 0o644); err != nil { // where they would go
+		t.Fatal(err)
+	}
+	if got := a.init("", initRequest{HostKey: "key", CABundle: "ours"}); got.status != http.StatusInternalServerError {
+		t.Errorf("init is answered with %d", got.status)
+	}
+	if got := a.get("/envs"); got.status != http.StatusServiceUnavailable {
+		t.Errorf("after it the agent serves: %d", got.status)
+	}
+	a.mustInit("", initRequest{HostKey: "key"})
 }

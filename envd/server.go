@@ -35,15 +35,17 @@ type Agent struct {
 	files     *filesystem.Service
 	metrics   metrics
 	machine   machine
-	initOnce  sync.Mutex // one /init at a time
-	log       *slog.Logger
-	handler   http.Handler
+	// settling is held while the machine becomes what /init said, which takes
+	// longer than the answer to it: whoever uses the machine waits for it.
+	settling sync.RWMutex
+	log      *slog.Logger
+	handler  http.Handler
 }
 
 // New makes an agent that waits for /init.
 func New(log *slog.Logger) *Agent {
 	a := &Agent{log: log}
-	a.processes = process.NewService(process.Config{User: a.requestUser, Environment: a.settings.environment, Resolve: a.settings.resolve})
+	a.processes = process.NewService(process.Config{User: a.requestUser, Environment: a.environment, Resolve: a.settings.resolve})
 	a.files = filesystem.NewService(filesystem.Config{User: a.requestUser, Resolve: a.settings.resolve})
 
 	mux := http.NewServeMux()
@@ -68,10 +70,13 @@ func (a *Agent) OwnMachine(name func(string) error) { a.machine = machine{root: 
 // ServeHTTP serves one request.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
 
-// Close kills every process that was started, and ends every watch.
+// Close kills every process that was started, ends every watch, and waits for
+// the machine to settle.
 func (a *Agent) Close() {
 	a.processes.Close()
 	a.files.Close()
+	a.settling.Lock()
+	defer a.settling.Unlock()
 }
 
 // authorize lets a request through that may be asked now.
@@ -111,20 +116,31 @@ func (a *Agent) init(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "the body must be a JSON object: "+err.Error())
 		return
 	}
-	a.initOnce.Lock()
-	defer a.initOnce.Unlock()
+	a.settling.Lock()
 	if err := a.settings.mayApply(r.Header.Get(hostKeyHeader)); err != nil {
+		a.settling.Unlock()
 		writeError(w, http.StatusUnauthorized, err.Error())
 		return
 	}
-	// Before the settings, so that whoever they let in finds it done.
-	if err := a.machine.follow(request); err != nil {
-		a.log.Error("the machine does not follow the settings", "error", err)
+	if err := a.machine.trust(request.CABundle); err != nil {
+		a.settling.Unlock()
+		a.log.Error("the certificates were not added", "error", err)
 		writeError(w, http.StatusInternalServerError, "the certificates could not be added to those that are trusted: "+err.Error())
 		return
 	}
 	a.settings.apply(request)
+	go func() {
+		defer a.settling.Unlock()
+		a.machine.follow(request)
+	}()
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// environment is that of every process, which finds the machine settled.
+func (a *Agent) environment() map[string]string {
+	a.settling.RLock()
+	defer a.settling.RUnlock()
+	return a.settings.environment()
 }
 
 func (a *Agent) envs(w http.ResponseWriter, _ *http.Request) {
