@@ -108,7 +108,7 @@ type Sandbox struct {
 	Alias     string // the template's name at creation, "" if it has none
 	State     State
 	StartedAt time.Time // UTC, whole milliseconds: when it was asked for
-	EndAt     time.Time // UTC, whole milliseconds: the deadline
+	EndAt     time.Time // UTC, whole milliseconds: the deadline; of a paused one, when it was paused
 	Resources Resources
 	Metadata  map[string]string
 	// AccessToken opens the agent of a secured sandbox; "" means that it is
@@ -125,7 +125,24 @@ type Sandbox struct {
 	Owner    Owner
 	// Account is for whom it is counted: that of the Identity that created it.
 	Account string
-	End     *End // set once the state is Killing or Gone
+	// EnvVars are of every process that the agent starts. They may hold secrets:
+	// never logged, never shown.
+	EnvVars map[string]string
+	Expiry  Expiry
+	// Snapshot is what it is kept as, or being kept as; "" while it runs. An
+	// ended one has it until nothing of it is left.
+	Snapshot       SnapshotID
+	SnapshotMemory bool
+	End            *End // set once the state is Killing or Gone
+}
+
+// Expiry is what becomes of a sandbox at its deadline, and after it.
+type Expiry struct {
+	Pause  bool // it is paused; else it ends
+	Memory bool // with its memory; else its files alone are kept
+	Resume bool // traffic wakes it
+	// Timeout is the time that it was first given. Who wakes it gives it as much.
+	Timeout time.Duration
 }
 
 // EndReason says why a sandbox ended.

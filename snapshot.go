@@ -1,6 +1,9 @@
 package cube
 
-import "crypto/rand"
+import (
+	"crypto/rand"
+	"time"
+)
 
 // SnapshotID names something that an engine can start a sandbox from.
 type SnapshotID string
@@ -31,4 +34,29 @@ type SnapshotInfo struct {
 	ID     SnapshotID
 	Memory bool  // processes go on from it; else it holds files alone
 	Bytes  int64 // that it takes on the engine's disk
+}
+
+// DefaultTag is the tag of a template or a snapshot that was given none.
+const DefaultTag = "default"
+
+// Snapshot is one that somebody asked for, as the store keeps it: what new
+// sandboxes can start from until it is deleted.
+type Snapshot struct {
+	ID   SnapshotID
+	Name string // "" for none
+	Tag  string // of the name; DefaultTag without one
+	// Sandbox is the one that was kept, which may be gone since.
+	Sandbox   SandboxID
+	Template  TemplateID // of that sandbox
+	Alias     string     // of that sandbox
+	Resources Resources
+	CreatedAt time.Time // UTC, whole milliseconds
+	Owner     Owner
+	Memory    bool
+	Bytes     int64
+	// HostKey is what the agent in its memory goes by. A secret: never logged,
+	// never shown.
+	HostKey string
+	// EnvVars are those of the sandbox. Never logged, never shown.
+	EnvVars map[string]string
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // Store keeps the rows of sandboxes: what should exist, and for a while why
-// what existed is gone. All methods may be called concurrently; what one of
+// what existed is gone; and those of snapshots. All methods may be called concurrently; what one of
 // them has written, every later call sees. A write that returned without an
 // error outlives the server's death. Times come back in UTC and in whole
 // milliseconds. storetest checks these promises.
@@ -16,10 +16,11 @@ type Store interface {
 	// use; nothing was written).
 	CreateSandbox(ctx context.Context, s Sandbox, key *Idempotency) error
 
-	// UpdateSandbox replaces State, EndAt and End of the row of s.ID, if its
-	// state is from. A sandbox that goes from Starting to Killing never ran, so
-	// that row gives its key free in the same write. Kinds: NotFound, Conflict
-	// (its state is another; nothing was written).
+	// UpdateSandbox replaces State, EndAt, Expiry, Snapshot, SnapshotMemory and End
+	// of the row of s.ID, if its state is from. A sandbox that goes from Starting
+	// to Killing never ran, so that row gives its key free in the same write. One
+	// that becomes Paused does so for good: the write outlives the machine's power
+	// too. Kinds: NotFound, Conflict (its state is another; nothing was written).
 	UpdateSandbox(ctx context.Context, from State, s Sandbox) error
 
 	// Sandbox returns one row. Kind: NotFound.
@@ -36,6 +37,21 @@ type Store interface {
 	// DeleteGone removes rows in state Gone: those that ended before the given
 	// time, and the oldest ends of those above keep. It returns how many.
 	DeleteGone(ctx context.Context, endedBefore time.Time, keep int) (int, error)
+
+	// CreateSnapshot adds a row and removes those that it replaces, all or nothing.
+	// The write outlives the machine's power too. Kind: Conflict (the id is in
+	// use; nothing was written).
+	CreateSnapshot(ctx context.Context, s Snapshot, replaces []SnapshotID) error
+
+	// Snapshot returns one row. Kind: NotFound.
+	Snapshot(ctx context.Context, id SnapshotID) (Snapshot, error)
+
+	// ListSnapshots returns the rows that match, newest first.
+	ListSnapshots(ctx context.Context, q SnapshotQuery) ([]Snapshot, error)
+
+	// DeleteSnapshot removes a row. Of any number of calls for it one succeeds.
+	// Kind: NotFound.
+	DeleteSnapshot(ctx context.Context, id SnapshotID) error
 }
 
 // Idempotency makes a create repeatable: the same key with the same body is the
@@ -62,4 +78,21 @@ type SandboxQuery struct {
 type SandboxCursor struct {
 	StartedAt time.Time
 	ID        SandboxID
+}
+
+// SnapshotQuery selects snapshots. The zero value of a field filters nothing.
+type SnapshotQuery struct {
+	Owner   Owner // only its fields that are set are compared
+	Sandbox SandboxID
+	Name    string
+	Tag     string
+
+	After *SnapshotCursor // only what follows it
+	Limit int             // at most so many; 0 means all
+}
+
+// SnapshotCursor is a place in the order of a list. No row need stand there.
+type SnapshotCursor struct {
+	CreatedAt time.Time
+	ID        SnapshotID
 }

@@ -34,7 +34,7 @@ printf '#!/usr/bin/env node\nconsole.log("from npm")\n' > hello.js &&
 		{"python under both names", "user", "python -c 'print(6*7)'; python3 -c 'print(6*7)'; sudo python -c 'print(6*7)'; su - user -c true 2>/dev/null; bash -c 'python -c \"print(6*7)\"'", "42\n42\n42\n42\n", []string{"python3"}},
 		{"pip installs as the user", "user", project + "pip install -q --no-index --no-build-isolation . && hash -r && hello-py", "from pip\n", []string{"python3", "pip3"}},
 		{"a virtual environment", "user", "cd /tmp && python3 -m venv --without-pip v && v/bin/python -c 'print(1)'", "1\n", []string{"python3"}},
-		{"npm installs as the user", "user", packageJSON + "npm install -g --offline . >/dev/null 2>&1 && hello-js", "from npm\n", []string{"node", "npm"}},
+		{"npm installs as the user", "user", packageJSON + "npm install -g --offline --no-audit --no-update-notifier . >/dev/null 2>&1 && hello-js", "from npm\n", []string{"node", "npm"}},
 		{"git", "user", "cd /tmp && git init -q g && cd g && git -c user.name=u -c user.email=u@example.com commit -q --allow-empty -m first && git log --format=%s", "first\n", []string{"git"}},
 		{"its own name", "user", `[ "$(hostname)" = "$E2B_SANDBOX_ID" ] && getent ahostsv4 "$(hostname)" | head -1 | cut -d' ' -f1 && cat /etc/hostname | head -c1`, "127.0.1.1\ni", nil},
 		{"E2B's marks", "user", `cat /run/e2b/.E2B_SANDBOX; echo; [ "$(cat /run/e2b/.E2B_SANDBOX_ID)" = "$E2B_SANDBOX_ID" ] && cat /run/e2b/.E2B_TEMPLATE_ID; echo " $E2B_SANDBOX $E2B_TEMPLATE_ID"`, "true\nbase true base\n", nil},

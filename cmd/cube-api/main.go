@@ -35,6 +35,7 @@ type commands struct {
 	Doctor  doctorCommand  `cmd:"" help:"Say whether this machine can run sandboxes, and what to do if not."`
 	Keys    keysCommand    `cmd:"" help:"Make, list and revoke keys, for people without an auth service."`
 	Audit   auditCommand   `cmd:"" help:"Read the log of who did what."`
+	Bench   benchCommand   `cmd:"" help:"Measure a server that speaks E2B's API, this one or another, with a live view."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -93,7 +93,7 @@ func (w *where) filter(q cube.SandboxQuery) error {
 		w.and(`started_at >= ?`, q.StartedAfter.UnixMilli())
 	}
 	if len(q.Metadata) > 0 {
-		pairs, err := encodeMetadata(q.Metadata)
+		pairs, err := encodePairs(q.Metadata)
 		if err != nil {
 			return err
 		}

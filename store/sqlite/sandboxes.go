@@ -14,15 +14,18 @@ import (
 const (
 	columns = `id, template, alias, state, started_at, end_at, cpus, memory_mb, disk_mb, pids,
 		metadata, access_token, host_key, traffic_token, internet, owner_subject, owner_team, account,
+		env_vars, expiry_pause, expiry_memory, expiry_resume, first_timeout, snapshot, snapshot_memory,
 		end_reason, ended_at, ended_by, end_detail`
 
 	insertSQL = `INSERT INTO sandboxes (` + columns + `, idempotency_key, idempotency_hash)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
 
 	// A row that never ran gives its key free.
 	updateSQL = `UPDATE sandboxes SET state = ?1, end_at = ?2,
 			end_reason = ?3, ended_at = ?4, ended_by = ?5, end_detail = ?6,
+			expiry_pause = ?9, expiry_memory = ?10, expiry_resume = ?11, first_timeout = ?12,
+			snapshot = ?13, snapshot_memory = ?14,
 			idempotency_key = iif(state = 'starting' AND ?1 = 'killing', NULL, idempotency_key)
 		WHERE id = ?7 AND state = ?8`
 
@@ -33,7 +36,11 @@ const (
 
 // CreateSandbox implements cube.Store.
 func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cube.Idempotency) error {
-	metadata, err := encodeMetadata(sandbox.Metadata)
+	metadata, err := encodePairs(sandbox.Metadata)
+	if err != nil {
+		return err
+	}
+	envVars, err := encodePairs(sandbox.EnvVars)
 	if err != nil {
 		return err
 	}
@@ -43,13 +50,14 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 	if key != nil {
 		keyName, keyHash = sql.NullString{String: key.Key, Valid: true}, key.BodyHash[:]
 	}
-	r := sandbox.Resources
+	r, x := sandbox.Resources, sandbox.Expiry
 	result, err := s.insert.ExecContext(ctx,
 		sandbox.ID, sandbox.Template, sandbox.Alias, sandbox.State,
 		sandbox.StartedAt.UnixMilli(), sandbox.EndAt.UnixMilli(),
 		r.CPUs, r.MemoryMB, r.DiskMB, r.Pids,
 		metadata, sandbox.AccessToken, sandbox.HostKey, sandbox.TrafficToken, sandbox.Internet,
 		sandbox.Owner.Subject, sandbox.Owner.Team, sandbox.Account,
+		envVars, x.Pause, x.Memory, x.Resume, x.Timeout.Milliseconds(), sandbox.Snapshot, sandbox.SnapshotMemory,
 		end.reason, end.at, end.by, end.detail, keyName, keyHash)
 	if err != nil {
 		return fmt.Errorf("writing the row of sandbox %s: %w", sandbox.ID, err)
@@ -63,9 +71,22 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 
 // UpdateSandbox implements cube.Store.
 func (s *Store) UpdateSandbox(ctx context.Context, from cube.State, sandbox cube.Sandbox) error {
-	end := endOf(sandbox)
-	result, err := s.update.ExecContext(ctx, sandbox.State, sandbox.EndAt.UnixMilli(),
-		end.reason, end.at, end.by, end.detail, sandbox.ID, from)
+	end, x := endOf(sandbox), sandbox.Expiry
+	args := []any{
+		sandbox.State, sandbox.EndAt.UnixMilli(),
+		end.reason, end.at, end.by, end.detail, sandbox.ID, from,
+		x.Pause, x.Memory, x.Resume, x.Timeout.Milliseconds(), sandbox.Snapshot, sandbox.SnapshotMemory,
+	}
+	var result sql.Result
+	var err error
+	if sandbox.State == cube.Paused {
+		err = s.durably(ctx, func(conn *sql.Conn) error {
+			result, err = conn.ExecContext(ctx, updateSQL, args...)
+			return err
+		})
+	} else {
+		result, err = s.update.ExecContext(ctx, args...)
+	}
 	if err != nil {
 		return fmt.Errorf("updating the row of sandbox %s: %w", sandbox.ID, err)
 	}
@@ -123,7 +144,9 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 	var (
 		s              cube.Sandbox
 		started, endAt int64
+		timeout        int64
 		metadata       []byte
+		envVars        []byte
 		end            endColumns
 	)
 	err := row.Scan(append([]any{
@@ -131,12 +154,14 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		&s.Resources.CPUs, &s.Resources.MemoryMB, &s.Resources.DiskMB, &s.Resources.Pids,
 		&metadata, &s.AccessToken, &s.HostKey, &s.TrafficToken, &s.Internet,
 		&s.Owner.Subject, &s.Owner.Team, &s.Account,
+		&envVars, &s.Expiry.Pause, &s.Expiry.Memory, &s.Expiry.Resume, &timeout, &s.Snapshot, &s.SnapshotMemory,
 		&end.reason, &end.at, &end.by, &end.detail,
 	}, more...)...)
 	if err != nil {
 		return cube.Sandbox{}, err
 	}
 	s.StartedAt, s.EndAt = fromMilli(started), fromMilli(endAt)
+	s.Expiry.Timeout = time.Duration(timeout) * time.Millisecond
 	if end.reason.Valid {
 		s.End = &cube.End{
 			Reason: cube.EndReason(end.reason.String),
@@ -145,7 +170,10 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 			Detail: end.detail.String,
 		}
 	}
-	return s, json.Unmarshal(metadata, &s.Metadata)
+	if err := json.Unmarshal(metadata, &s.Metadata); err != nil {
+		return cube.Sandbox{}, err
+	}
+	return s, json.Unmarshal(envVars, &s.EnvVars)
 }
 
 // endColumns are the four columns of a cube.End; all NULL for none.
@@ -168,7 +196,7 @@ func endOf(s cube.Sandbox) endColumns {
 	}
 }
 
-func encodeMetadata(m map[string]string) (string, error) {
+func encodePairs(m map[string]string) (string, error) {
 	if len(m) == 0 {
 		return "{}", nil
 	}

@@ -122,6 +122,7 @@ func connect(path string, conns int, pragmas ...string) (*sql.DB, error) {
 			// The last ones may be lost when the machine loses its power; but
 			// then the sandboxes that they tell of are lost as well, and
 			// recovery says so. FULL would add a disk's sync to every create.
+			// What must last longer is written by durably.
 			"synchronous(NORMAL)",
 		}, pragmas...),
 	}
@@ -133,6 +134,24 @@ func connect(path string, conns int, pragmas ...string) (*sql.DB, error) {
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
+}
+
+// durably runs f on the connection for writes so that what it writes is on the
+// disk when durably returns, as is all that was written before.
+func (s *Store) durably(ctx context.Context, f func(*sql.Conn) error) (err error) {
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
+		return err
+	}
+	defer func() {
+		// Should it fail, the connection stays slower, and nothing is lost.
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA synchronous = NORMAL")
+	}()
+	return f(conn)
 }
 
 // prepare migrates the tables and compiles the statements of a create.

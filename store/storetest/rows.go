@@ -17,6 +17,9 @@ import (
 func rowComesBack(t *testing.T, store cube.Store) {
 	full := gone(1)
 	full.Account = "team:red"
+	full.EnvVars = map[string]string{"PATH": "/bin", "X": "=\n"}
+	full.Expiry = cube.Expiry{Pause: true, Memory: true, Resume: true, Timeout: 90 * time.Second}
+	full.Snapshot, full.SnapshotMemory = "s1", true
 	full.Metadata = map[string]string{"": "", "a\"b": `\ ' " <&> é 🦉`, "line": "1\n2\t3"}
 	bare := cube.Sandbox{ID: row(2).ID, State: cube.Starting, StartedAt: morning, EndAt: morning}
 	create(t, store, full, bare)
@@ -47,12 +50,15 @@ func updateReplaces(t *testing.T, store cube.Store) {
 	changed.State = cube.Killing
 	changed.EndAt = morning.Add(time.Hour)
 	changed.End = gone(1).End
+	changed.Expiry = cube.Expiry{Pause: true, Resume: true, Timeout: time.Hour}
+	changed.Snapshot, changed.SnapshotMemory = "s1", true
 	update(t, store, cube.Running, changed)
 	wantRow(t, store, changed)
 	wantRow(t, store, row(2))
 
 	other := changed
 	other.Template, other.AccessToken, other.Account, other.Metadata = "other", "other", "other", nil
+	other.EnvVars = map[string]string{"other": "1"}
 	update(t, store, cube.Killing, other)
 	wantRow(t, store, changed)
 }
