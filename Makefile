@@ -8,7 +8,7 @@ CARRIED := engine/gvisor/embedded
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 EXEC    := $(if $(SUDO),-exec '$(SUDO)')
 
-.PHONY: help build run test lint generate bench clean programs
+.PHONY: help build run test lint generate bench compat clean programs
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ generate: ## write the generated code anew
 
 bench: build ## measure, with percentiles (see bench/README.md)
 	$(GO) run $(EXEC) ./bench
+
+compat: build ## run E2B's own suites: E2B= and INFRA= name bare clones of their repositories
+	$(GO) run $(EXEC) ./compat -e2b "$(E2B)" -infra "$(INFRA)" -write
 
 clean: ## remove what was built
 	rm -rf bin $(CARRIED)/runsc $(CARRIED)/envd

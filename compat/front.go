@@ -1,0 +1,102 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// front is what a user puts before a server for a domain: HTTPS with a
+// certificate for *.cube.test. It changes nothing of a request or an answer.
+type front struct {
+	listener net.Listener
+	server   *http.Server
+	tls      *tls.Config
+}
+
+// newFront listens, and writes into dir the certificate (ca.pem) and the
+// system's certificates with it (trusted.pem).
+func newFront(dir string) (*front, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	certificate := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: domain},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, DNSNames: []string{domain, "*." + domain},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, certificate, certificate, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	system, err := os.ReadFile(systemTrust())
+	if err != nil {
+		return nil, err
+	}
+	for name, data := range map[string][]byte{"ca.pem": authority, "trusted.pem": append(append(system, '\n'), authority...)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver "+nameServer+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	return &front{listener: listener, tls: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}, nil
+}
+
+// systemTrust is the file of the certificates that this machine trusts.
+func systemTrust() string { return "/etc/ssl/certs/ca-certificates.crt" }
+
+func (f *front) port() string { return strconv.Itoa(f.listener.Addr().(*net.TCPAddr).Port) }
+
+// serve passes what comes on to the server at address.
+func (f *front) serve(address string) error {
+	to, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	quiet := log.New(io.Discard, "", 0)
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, r.In.Host
+			// As the client sent it, queries that Go finds odd too.
+			r.Out.URL.RawQuery = r.In.URL.RawQuery
+		},
+		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100},
+		FlushInterval: -1,
+		ErrorLog:      quiet,
+	}
+	f.server = &http.Server{Handler: proxy, TLSConfig: f.tls, ErrorLog: quiet}
+	go func() { _ = f.server.ServeTLS(f.listener, "", "") }()
+	return nil
+}
+
+// Close is io.Closer's.
+func (f *front) Close() error {
+	if f.server == nil {
+		return f.listener.Close()
+	}
+	return f.server.Close()
+}
