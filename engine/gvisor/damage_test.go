@@ -45,7 +45,7 @@ while [ ! -e /tmp/held ]; do sleep 0.02; done`); err != nil {
 	if err != nil || info.Size() <= launch.Largest {
 		t.Fatalf("the memory takes %d bytes, %v: too little for this test", info.Size(), err)
 	}
-	e.background.Wait() // the first one has been compared
+	e.checking.Wait() // the first one has been compared
 	last := make([]byte, 1)
 	if _, err := file.ReadAt(last, info.Size()-1); err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func (e *Engine) keepConn(id cube.SandboxID, tcp *net.TCPConn) net.Conn {
 	if s.conns == nil {
 		s.conns = map[*net.TCPConn]struct{}{}
 		kernel := s.Sentry
-		e.background.Go(func() {
+		e.watching.Go(func() {
 			e.awaitEnd(kernel)
 			e.closeConns(s)
 		})

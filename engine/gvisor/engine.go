@@ -54,9 +54,10 @@ type Engine struct {
 	starting  map[cube.SnapshotID]int     // starts that are at work, by what they start from
 	writing   map[cube.SnapshotID]bool    // checkpoints that are at work
 
-	closing    context.Context // ends with Close
-	close      context.CancelFunc
-	background sync.WaitGroup // of what runs until the engine is closed, or less
+	closing  context.Context // ends with Close
+	close    context.CancelFunc
+	watching sync.WaitGroup // awaitEnd
+	checking sync.WaitGroup // watchMemory
 }
 
 // sandbox is what the engine remembers of one.
@@ -172,7 +173,8 @@ func (e *Engine) adopt() error {
 // stay.
 func (e *Engine) Close() error {
 	e.close()
-	e.background.Wait()
+	e.watching.Wait()
+	e.checking.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.sandboxes) > 0 {

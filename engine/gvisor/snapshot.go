@@ -118,18 +118,20 @@ func (e *Engine) Discard(_ context.Context, id cube.SnapshotID) error {
 	if id == cube.BaseSnapshot {
 		return cube.Errorf(cube.Invalid, "the snapshot %q is the machine's own and cannot be removed", id)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.starting[id] > 0 {
-		return cube.Errorf(cube.Conflict, "a sandbox is just starting from the snapshot %q: try again in a moment", id)
-	}
 	// Away at once, whatever happens to the server in the middle of it.
 	gone := filepath.Join(e.snapshotsDir(), tmpPrefix+"gone-"+string(id)+"-"+string(cube.NewSandboxID()))
-	err = os.Rename(dir, gone)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	e.mu.Lock()
+	inUse := e.starting[id] > 0
+	if !inUse {
+		err = os.Rename(dir, gone)
 	}
-	if err == nil {
+	e.mu.Unlock()
+	switch {
+	case inUse:
+		return cube.Errorf(cube.Conflict, "a sandbox is just starting from the snapshot %q: try again in a moment", id)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil:
 		err = os.RemoveAll(gone)
 	}
 	if err != nil {

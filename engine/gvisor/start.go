@@ -104,7 +104,7 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	s.record, s.starting = running, false
 	e.mu.Unlock()
 	if origin.snapshot != nil {
-		e.background.Go(func() { e.watchMemory(req.ID, origin.snapshot) })
+		e.checking.Go(func() { e.watchMemory(req.ID, origin.snapshot) })
 	}
 	return cube.Timings{
 		Root:    prepared + result.Mounts,
