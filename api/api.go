@@ -6,6 +6,7 @@ package api
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"cube"
 	"cube/internal/httperror"
@@ -30,11 +31,12 @@ type api struct {
 	domain    string
 	keys      Keys
 	log       *slog.Logger
+	started   time.Time // since when the server's own templates are there
 }
 
 // New returns the handler of the whole surface.
 func New(c Config) http.Handler {
-	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, log: c.Log}
+	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, log: c.Log, started: roughly(time.Now())}
 	return a.routes()
 }
 

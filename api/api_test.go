@@ -125,6 +125,8 @@ func TestDefaultsOfWhatIsNotServedAreAccepted(t *testing.T) {
 	h := newAPI(t)
 	for _, fields := range []string{
 		`"autoPause":false`, `"autoPauseMemory":true`, `"autoResume":{"enabled":false}`, `"autoResume":null`, `"mcp":null`, `"mcp":{}`,
+		// The SDK starts the gateway itself, and takes a failure as its own.
+		`"mcp":{"github":{"token":"x"}}`,
 		`"network":{}`, `"network":{"allowOut":[],"denyOut":null,"allowPublicTraffic":true,"rules":{}}`, `"volumeMounts":[]`, `"iam":{"tokens":{}}`,
 		`"allow_internet_access":true`, `"metadata":null`, `"envVars":{}`,
 	} {
@@ -143,7 +145,7 @@ func TestWhatIsNotServedIsRefusedByName(t *testing.T) {
 		`"autoPause":"yes"`:                       "autoPause",
 		`"autoResume":{"enabled":true}`:           "autoResume.enabled",
 		`"autoResume":{"when":"now"}`:             "autoResume.when",
-		`"mcp":{"github":{}}`:                     "The MCP gateway",
+		`"mcp":"github"`:                          "mcp",
 		`"network":{"allowOut":["1.1.1.1"]}`:      "network.allowOut",
 		`"network":{"allowPublicTraffic":"no"}`:   "network.allowPublicTraffic",
 		`"network":[1]`:                           "network",

@@ -27,12 +27,12 @@ type createVersion struct {
 var (
 	createV1 = createVersion{
 		name: "v1", defaultTimeout: 15,
-		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "secure"},
+		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "secure", "mcp"},
 		secure: func(n gen.NewSandbox) bool { return n.Secure != nil && *n.Secure },
 	}
 	createV2 = createVersion{
 		name: "v2", defaultTimeout: 300,
-		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars"},
+		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "mcp"},
 		secure: func(gen.NewSandbox) bool { return true },
 	}
 )

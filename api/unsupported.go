@@ -30,7 +30,6 @@ var policies = map[string]policy{
 		"allowOut": nil, "denyOut": nil, "maskRequestHost": nil, "httpsPorts": nil, "rules": nil, "egressProxy": nil,
 	}},
 	"iam":          {feature: "Identity tokens", defaults: map[string]any{"tokens": nil}},
-	"mcp":          {feature: "The MCP gateway"},
 	"volumeMounts": {feature: "Volumes"},
 }
 

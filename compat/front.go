@@ -32,21 +32,35 @@ type front struct {
 // newFront listens, and writes into dir the certificate (ca.pem) and the
 // system's certificates with it (trusted.pem).
 func newFront(dir string) (*front, error) {
+	now := time.Now()
+	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	issuer := &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "compat"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	issuerDER, err := x509.CreateCertificate(rand.Reader, issuer, issuer, authorityKey.Public(), authorityKey)
+	if err != nil {
+		return nil, err
+	}
+	// One certificate for both would not do: some clients refuse an authority's.
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	certificate := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: domain},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano() + 1), Subject: pkix.Name{CommonName: domain},
+		NotBefore: issuer.NotBefore, NotAfter: issuer.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, DNSNames: []string{domain, "*." + domain},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, certificate, certificate, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, issuer, key.Public(), authorityKey)
 	if err != nil {
 		return nil, err
 	}
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuerDER})
 	system, err := os.ReadFile(systemTrust())
 	if err != nil {
 		return nil, err
@@ -55,9 +69,6 @@ func newFront(dir string) (*front, error) {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return nil, err
 		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver "+nameServer+"\n"), 0o644); err != nil {
-		return nil, err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,19 +1,23 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// nameServer is an address of loopback that nothing else uses.
-const nameServer = "127.0.0.153"
-
 // serveNames answers that every name under the domain is this machine, and that
-// no other exists. Close ends it.
+// no other exists. It is on an address of loopback that nothing else uses, with
+// the port that resolvers cannot be told to change. Close ends it.
 func serveNames() (net.PacketConn, error) {
-	socket, err := net.ListenPacket("udp", nameServer+":53")
+	var socket net.PacketConn
+	err := errors.New("no address")
+	for last := 153; last < 250 && err != nil; last++ {
+		socket, err = net.ListenPacket("udp", fmt.Sprintf("127.0.0.%d:53", last))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -65,15 +66,20 @@ func newWorld(ctx context.Context, binary, logs string) (_ *world, err error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, names)
-	if err := w.launch(ctx, binary); err != nil {
+	address := names.LocalAddr().(*net.UDPAddr).IP
+	if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver "+address.String()+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	// As this run's address is its own, so is the network that it decides on.
+	if err := w.launch(ctx, binary, fmt.Sprintf("10.%d.0.0/16", 64+int(address[len(address)-1]))); err != nil {
 		return nil, err
 	}
 	return w, front.serve(w.url)
 }
 
 // launch starts the server and returns once it takes requests.
-func (w *world) launch(ctx context.Context, binary string) error {
-	w.server = exec.CommandContext(ctx, binary, "--bind", "127.0.0.1:0", "--data-dir", w.dir, "--domain", w.domain, "--sandbox-network", "10.217.0.0/16")
+func (w *world) launch(ctx context.Context, binary, network string) error {
+	w.server = exec.CommandContext(ctx, binary, "--bind", "127.0.0.1:0", "--data-dir", w.dir, "--domain", w.domain, "--sandbox-network", network)
 	w.server.Cancel = func() error { return w.server.Process.Signal(syscall.SIGTERM) }
 	stderr, err := w.server.StderrPipe()
 	if err != nil {

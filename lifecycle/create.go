@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +86,7 @@ func (s *Sandboxes) Create(ctx context.Context, req CreateRequest) (Created, err
 func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, error) {
 	template, ok := s.template(req.Template)
 	if !ok {
-		return Created{}, cube.Errorf(cube.NotFound, "Template %.64q not found: write the id or alias of a template that this server has", req.Template)
+		return Created{}, errNoTemplate(req.Template)
 	}
 	if err := mayUse(ctx, req.Template, template); err != nil {
 		return Created{}, err
@@ -134,6 +136,35 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 func (s *Sandboxes) template(name string) (cube.Template, bool) {
 	t, ok := s.templates[strings.TrimSuffix(name, defaultTag)]
 	return t, ok
+}
+
+// Template returns the template that a name stands for, if the caller may use
+// it. Kind: NotFound, Forbidden.
+func (s *Sandboxes) Template(ctx context.Context, name string) (cube.Template, error) {
+	t, known := s.template(name)
+	if !known {
+		return t, errNoTemplate(name)
+	}
+	return t, mayUse(ctx, name, t)
+}
+
+// Templates returns those that the caller may use, by their ids.
+func (s *Sandboxes) Templates(ctx context.Context) []cube.Template {
+	byID := map[cube.TemplateID]cube.Template{}
+	for _, t := range s.templates {
+		if mayUse(ctx, string(t.ID), t) == nil {
+			byID[t.ID] = t
+		}
+	}
+	var list []cube.Template
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		list = append(list, byID[id])
+	}
+	return list
+}
+
+func errNoTemplate(name string) error {
+	return cube.Errorf(cube.NotFound, "Template %.64q not found: write the id or alias of a template that this server has", name)
 }
 
 // reserve takes a sandbox's places, among MaxSandboxes and in its account;

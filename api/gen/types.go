@@ -88,6 +88,21 @@ func (e SandboxState) Valid() bool {
 	}
 }
 
+// Defines values for TemplateBuildStatus.
+const (
+	Ready TemplateBuildStatus = "ready"
+)
+
+// Valid indicates whether the value is a known member of the TemplateBuildStatus enum.
+func (e TemplateBuildStatus) Valid() bool {
+	switch e {
+	case Ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListSandboxesParamsOrder.
 const (
 	Asc  ListSandboxesParamsOrder = "asc"
@@ -178,10 +193,13 @@ type ListedSandbox struct {
 
 // NewSandbox defines model for NewSandbox.
 type NewSandbox struct {
-	AllowInternetAccess *bool              `json:"allow_internet_access,omitempty"`
-	EnvVars             *StringMap         `json:"envVars,omitempty"`
-	Metadata            *StringMap         `json:"metadata,omitempty"`
-	Network             *NewSandboxNetwork `json:"network,omitempty"`
+	AllowInternetAccess *bool      `json:"allow_internet_access,omitempty"`
+	EnvVars             *StringMap `json:"envVars,omitempty"`
+
+	// Mcp The SDK starts the gateway with it; the server only looks at its form.
+	Mcp      *map[string]interface{} `json:"mcp,omitempty"`
+	Metadata *StringMap              `json:"metadata,omitempty"`
+	Network  *NewSandboxNetwork      `json:"network,omitempty"`
 
 	// Secure First version only. Closes the agent to all who do not have the access token.
 	Secure *bool `json:"secure,omitempty"`
@@ -301,6 +319,43 @@ type TeamAPIKey struct {
 	Name string                   `json:"name"`
 }
 
+// Template defines model for Template.
+type Template struct {
+	Aliases    []string `json:"aliases"`
+	BuildCount int      `json:"buildCount"`
+
+	// BuildID Names what it was made into.
+	BuildID     string              `json:"buildID"`
+	BuildStatus TemplateBuildStatus `json:"buildStatus"`
+	CpuCount    int                 `json:"cpuCount"`
+	CreatedAt   time.Time           `json:"createdAt"`
+
+	// CreatedBy Always null.
+	CreatedBy   *map[string]interface{} `json:"createdBy"`
+	DiskSizeMB  int                     `json:"diskSizeMB"`
+	EnvdVersion string                  `json:"envdVersion"`
+
+	// LastSpawnedAt Always null.
+	LastSpawnedAt *time.Time `json:"lastSpawnedAt"`
+	MemoryMB      int        `json:"memoryMB"`
+	Names         []string   `json:"names"`
+	Public        bool       `json:"public"`
+
+	// SpawnCount Not counted.
+	SpawnCount int64     `json:"spawnCount"`
+	TemplateID string    `json:"templateID"`
+	UpdatedAt  time.Time `json:"updatedAt"`
+}
+
+// TemplateBuildStatus defines model for Template.BuildStatus.
+type TemplateBuildStatus string
+
+// TemplateAlias defines model for TemplateAlias.
+type TemplateAlias struct {
+	Public     bool   `json:"public"`
+	TemplateID string `json:"templateID"`
+}
+
 // UpdateTeamAPIKey defines model for UpdateTeamAPIKey.
 type UpdateTeamAPIKey struct {
 	// Name As of a new key.
@@ -331,6 +386,9 @@ type ListedSandboxes = []ListedSandbox
 // TeamAPIKeys defines model for TeamAPIKeys.
 type TeamAPIKeys = []TeamAPIKey
 
+// Templates defines model for Templates.
+type Templates = []Template
+
 // ListRunningSandboxesParams defines parameters for ListRunningSandboxes.
 type ListRunningSandboxesParams struct {
 	// Metadata Pairs that a sandbox must have, as a query string within the query:
@@ -344,6 +402,12 @@ type CreateSandboxParams struct {
 	// with the same sandbox, with another body with 409. 1 to 255 printable
 	// ASCII characters.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListTemplatesParams defines parameters for ListTemplates.
+type ListTemplatesParams struct {
+	// TeamID Not looked at.
+	TeamID *string `form:"teamID,omitempty" json:"teamID,omitempty"`
 }
 
 // ListSandboxesParams defines parameters for ListSandboxes.
@@ -374,6 +438,11 @@ type CreateSandboxV2Params struct {
 	// with the same sandbox, with another body with 409. 1 to 255 printable
 	// ASCII characters.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListTemplatesV2Params defines parameters for ListTemplatesV2.
+type ListTemplatesV2Params struct {
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.

@@ -1,0 +1,73 @@
+package api
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"cube"
+	"cube/api/gen"
+)
+
+// GET /templates
+func (a *api) listTemplates(w http.ResponseWriter, r *http.Request) error {
+	return writeJSON(w, http.StatusOK, a.templates(r))
+}
+
+// GET /v2/templates
+//
+// All fit on one page, so that none asks for a next one.
+func (a *api) listTemplatesV2(w http.ResponseWriter, r *http.Request) error {
+	query, err := parseQuery(r)
+	if err != nil {
+		return err
+	}
+	list := a.templates(r)
+	if limit := query.Get("limit"); limit != "" {
+		if n, err := strconv.Atoi(limit); err != nil || n < 1 || n > 100 {
+			return cube.Errorf(cube.Invalid, "validation error: limit must be a number from 1 to 100")
+		}
+	}
+	if query.Get("nextToken") != "" {
+		return cube.Errorf(cube.Invalid, "validation error: nextToken is of no list of this server's")
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+// GET /templates/aliases/{alias}
+func (a *api) getTemplateAlias(w http.ResponseWriter, r *http.Request) error {
+	t, err := a.sandboxes.Template(r.Context(), r.PathValue("alias"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, gen.TemplateAlias{TemplateID: string(t.ID), Public: true})
+}
+
+func (a *api) templates(r *http.Request) []gen.Template {
+	list := []gen.Template{}
+	for _, t := range a.sandboxes.Templates(r.Context()) {
+		names := append([]string{}, t.Aliases...)
+		if len(names) == 0 {
+			names = append(names, string(t.ID))
+		}
+		list = append(list, gen.Template{
+			TemplateID: string(t.ID), BuildID: buildID(t.Snapshot), Aliases: names, Names: names, Public: true,
+			CpuCount: t.Resources.CPUs, MemoryMB: t.Resources.MemoryMB, DiskSizeMB: t.Resources.DiskMB,
+			CreatedAt: a.started, UpdatedAt: a.started, BuildCount: 1, BuildStatus: gen.Ready, EnvdVersion: envdVersion,
+		})
+	}
+	return list
+}
+
+// buildID is the UUID by which the protocol names what a template was made into:
+// another snapshot has another.
+func buildID(id cube.SnapshotID) string {
+	sum := sha256.Sum256([]byte(id))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80 // version 8: of one's own making
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// roughly is a time as the protocol's lists have it.
+func roughly(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
