@@ -203,9 +203,9 @@ while True:
 				}
 			})
 		}
-		for n := range 10_000 {
+		for range 10_000 {
 			mu.Lock()
-			refused := answers[http.StatusNotImplemented] > 0 || n > 2000 && answers[http.StatusOK] == 0
+			refused := answers[http.StatusTooManyRequests] > 1000 // so will the rest be
 			mu.Unlock()
 			if refused {
 				break

@@ -19,8 +19,9 @@ import (
 	"cube/envd/watch"
 )
 
-// maxWatches bounds the watches of all clients together.
-const maxWatches = 1024
+// maxWatches bounds the watches of all clients together. Each holds some 200 KiB
+// of the sandbox's memory, most of it the buffer that its events are read into.
+const maxWatches = 256
 
 // kinds are the changes in the protocol's words.
 var kinds = map[watch.Op]pb.EventType{
