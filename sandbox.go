@@ -44,7 +44,7 @@ func NewSandboxID() SandboxID {
 // form of our ids cannot exist, so the error is NotFound; E2B answers the same.
 func ParseSandboxID(s string) (SandboxID, error) {
 	if !sandboxIDPattern.MatchString(s) {
-		return "", Errorf(NotFound, "Sandbox %q not found: a sandbox id is an \"i\" and 20 characters of a-z and 0-9", abbreviate(s))
+		return "", Errorf(NotFound, "Sandbox %q not found: it doesn't exist or you don't have access to it; a sandbox id is an \"i\" and 20 characters of a-z and 0-9", abbreviate(s))
 	}
 	return SandboxID(s), nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cube"
+	"cube/api/gen"
 	"cube/engine/fake"
 	"cube/lifecycle"
 	"cube/store/sqlite"
@@ -258,4 +259,15 @@ func FuzzMetadataFilter(f *testing.F) {
 		}
 		_, _ = parseMetadata(key) // of any text: no panic
 	})
+}
+
+func TestAnIDWithTheClientsIDBehindItIsTheSame(t *testing.T) {
+	h := newAPI(t)
+	var created gen.Sandbox
+	call(t, h, "POST", "/sandboxes", `{"templateID":"base"}`, &created)
+	for suffix, want := range map[string]int{"-" + created.ClientID: http.StatusOK, "-other": http.StatusNotFound, "-": http.StatusNotFound} {
+		if resp := call(t, h, "GET", "/sandboxes/"+created.SandboxID+suffix, "", nil); resp.StatusCode != want {
+			t.Errorf("%q: %s, want %d", suffix, resp.Status, want)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	"cube"
 	"cube/api/gen"
@@ -16,9 +17,10 @@ const (
 	clientID = "cube"
 )
 
-// sandboxID reads the id from the path. What is no id of ours is not found.
+// sandboxID reads the id from the path. What is no id of ours is not found. Old
+// clients write the client's id behind it.
 func sandboxID(r *http.Request) (cube.SandboxID, error) {
-	return cube.ParseSandboxID(r.PathValue("sandboxID"))
+	return cube.ParseSandboxID(strings.TrimSuffix(r.PathValue("sandboxID"), "-"+clientID))
 }
 
 // GET /sandboxes/{sandboxID}
