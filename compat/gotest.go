@@ -42,7 +42,7 @@ func parseGoTest(data []byte, prefix string) ([]result, error) {
 			// Until it ends, it is one that never did.
 			if _, known := at[k]; !known {
 				at[k] = len(results)
-				results = append(results, result{name: name})
+				results = append(results, result{Name: name})
 			}
 		case event.Test != test:
 			// A subtest; its test tells.
@@ -55,11 +55,11 @@ func parseGoTest(data []byte, prefix string) ([]result, error) {
 				}
 				i = len(results)
 				at[k] = i
-				results = append(results, result{name: name})
+				results = append(results, result{Name: name})
 			}
-			results[i].outcome = map[string]outcome{"pass": passed, "skip": skipped, "fail": failed}[event.Action]
+			results[i].Outcome = map[string]outcome{"pass": passed, "skip": skipped, "fail": failed}[event.Action]
 			if b := output[k]; b != nil && event.Action != "pass" {
-				results[i].message = b.String()
+				results[i].Message = b.String()
 			}
 		}
 	}
@@ -72,7 +72,7 @@ func parseGoTest(data []byte, prefix string) ([]result, error) {
 // ran tells whether any test of a package is known.
 func ran(results []result, pkg string) bool {
 	for _, r := range results {
-		if strings.HasPrefix(r.name, pkg+" › ") {
+		if strings.HasPrefix(r.Name, pkg+" › ") {
 			return true
 		}
 	}

@@ -34,18 +34,18 @@ func parseJUnit(data []byte) ([]result, error) {
 			if c.Name != "" {
 				name += " › " + c.Name
 			}
-			r := result{name: name, outcome: passed}
+			r := result{Name: name, Outcome: passed}
 			switch {
 			case c.Failure != nil:
-				r.outcome, r.message = failed, c.Failure.Message+"\n"+c.Failure.Text
+				r.Outcome, r.Message = failed, c.Failure.Message+"\n"+c.Failure.Text
 			case c.Error != nil:
-				r.outcome, r.message = failed, c.Error.Message+"\n"+c.Error.Text
+				r.Outcome, r.Message = failed, c.Error.Message+"\n"+c.Error.Text
 			case c.Skipped != nil:
-				r.outcome, r.message = skipped, c.Skipped.Message
+				r.Outcome, r.Message = skipped, c.Skipped.Message
 			}
 			// A test whose clean-up failed stands there twice: it failed.
 			if i, twice := at[name]; twice {
-				if r.outcome == failed {
+				if r.Outcome == failed {
 					results[i] = r
 				}
 				continue

@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // options are what the command line says.
@@ -28,6 +30,7 @@ type options struct {
 	only       []string
 	files      string // regular expression: run these test files alone
 	workers    int
+	again      bool
 	write      bool
 }
 
@@ -40,6 +43,7 @@ func main() {
 	only := flag.String("only", "", "run these suites alone, such as js@2.51.0,infra, and keep the other rows")
 	flag.StringVar(&o.files, "files", "", "`regexp`: run these test files alone; nothing is written then")
 	flag.IntVar(&o.workers, "workers", 2, "test files at once")
+	flag.BoolVar(&o.again, "again", false, "count the results of the last runs again, with the reasons as they are now")
 	flag.BoolVar(&o.write, "write", false, "write compat/record.json and docs/compatibility.md")
 	flag.Parse()
 	if *only != "" {
@@ -90,20 +94,47 @@ func run(ctx context.Context, o options) error {
 	return errors.Join(failed...)
 }
 
-// measure runs one suite against a server of its own.
+// measured is one run of a suite, as it is kept in the scratch directory.
+type measured struct {
+	Date, Commit, Machine string
+	Results               []result
+}
+
+// measure runs one suite against a server of its own, and keeps what came out.
 func measure(ctx context.Context, o options, s suite, table reasons) (row, error) {
 	dir := filepath.Join(o.scratch, strings.ReplaceAll(s.name(), "@", "-"))
+	kept := filepath.Join(dir, "measured.json")
+	var m measured
+	if o.again {
+		data, err := os.ReadFile(kept)
+		if err == nil {
+			err = json.Unmarshal(data, &m)
+		}
+		if err != nil {
+			return row{}, fmt.Errorf("results of the last run: %w", err)
+		}
+		return count(s, m, table), nil
+	}
 	if err := s.kind.install(ctx, o, s, dir); err != nil {
 		return row{}, fmt.Errorf("installing: %w", err)
 	}
+	m.Date, m.Commit, m.Machine = time.Now().UTC().Format(time.DateOnly), commit(ctx), machine()
 	world, err := newWorld(ctx, o.server, dir)
 	if err != nil {
 		return row{}, err
 	}
 	defer world.close()
-	results, err := s.kind.run(ctx, o, s, dir, world)
-	if err != nil {
+	if m.Results, err = s.kind.run(ctx, o, s, dir, world); err != nil {
 		return row{}, err
 	}
-	return count(s, results, table), nil
+	if o.files == "" {
+		data, err := json.Marshal(m)
+		if err != nil {
+			return row{}, err
+		}
+		if err := os.WriteFile(kept, data, 0o644); err != nil {
+			return row{}, err
+		}
+	}
+	return count(s, m, table), nil
 }

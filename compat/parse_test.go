@@ -7,8 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var compare = cmp.AllowUnexported(result{})
-
 func TestVitest(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -111,7 +109,7 @@ func check(t *testing.T, got, want []result, err error, wantErr string) {
 	if wantErr == "" && err != nil || wantErr != "" && (err == nil || !strings.Contains(err.Error(), wantErr)) {
 		t.Fatalf("error %v, want %q", err, wantErr)
 	}
-	if diff := cmp.Diff(want, got, compare); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -129,10 +127,10 @@ func FuzzReports(f *testing.F) {
 		if results, err := parseGoTest(data, "m/"); err == nil {
 			seen := map[string]bool{}
 			for _, r := range results {
-				if seen[r.name] && !strings.Contains(string(data), "m/") {
-					t.Errorf("%q stands there twice", r.name)
+				if seen[r.Name] && !strings.Contains(string(data), "m/") {
+					t.Errorf("%q stands there twice", r.Name)
 				}
-				seen[r.name] = true
+				seen[r.Name] = true
 			}
 		}
 		if table, err := parseReasons(string(data)); err == nil {

@@ -75,24 +75,24 @@ func (t reasons) of(suite, test string) string {
 }
 
 // count sorts a suite's results.
-func count(s suite, results []result, table reasons) row {
-	r := row{Suite: s.label, Version: s.version, NotCounted: map[string]string{}}
+func count(s suite, m measured, table reasons) row {
+	r := row{Suite: s.label, Version: s.version, Date: m.Date, Commit: m.Commit, Machine: m.Machine, NotCounted: map[string]string{}}
 	seen := map[string]int{}
-	for _, one := range results {
+	for _, one := range m.Results {
 		// Tests of a loop have one name.
-		if seen[one.name]++; seen[one.name] > 1 {
-			one.name = fmt.Sprintf("%s (%d)", one.name, seen[one.name])
+		if seen[one.Name]++; seen[one.Name] > 1 {
+			one.Name = fmt.Sprintf("%s (%d)", one.Name, seen[one.Name])
 		}
-		why := table.of(s.name(), one.name)
+		why := table.of(s.name(), one.Name)
 		switch {
-		case one.outcome == passed:
+		case one.Outcome == passed:
 			r.Passed++
 		case why != "":
-			r.NotCounted[one.name] = why
-		case one.outcome == skipped:
-			r.NotCounted[one.name] = ofTheSuite
+			r.NotCounted[one.Name] = why
+		case one.Outcome == skipped:
+			r.NotCounted[one.Name] = ofTheSuite
 		default:
-			r.Failed = append(r.Failed, one.name)
+			r.Failed = append(r.Failed, one.Name)
 		}
 	}
 	slices.Sort(r.Failed)

@@ -3,13 +3,13 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"time"
 )
 
 const (
@@ -33,10 +33,6 @@ type row struct {
 
 // write puts a row into the record and writes the page anew.
 func write(r row) error {
-	r.Date, r.Machine = time.Now().UTC().Format(time.DateOnly), machine()
-	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
-		r.Commit = strings.TrimSpace(string(out))
-	}
 	var rows []row
 	data, err := os.ReadFile(recordFile)
 	if err == nil {
@@ -133,6 +129,15 @@ func notCounted(r row) string {
 	}
 	slices.SortFunc(parts, strings.Compare)
 	return fmt.Sprintf("%d: %s", len(r.NotCounted), strings.Join(parts, "; "))
+}
+
+// commit is what is tested.
+func commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // machine says what the tests ran on.

@@ -48,17 +48,17 @@ func TestCount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := count(suite{label: "js", version: "2.51.0"}, []result{
+	got := count(suite{label: "js", version: "2.51.0"}, measured{Results: []result{
 		{"a", passed, ""}, {"internet passes", passed, ""}, {"internet fails", failed, ""}, {"build", skipped, ""},
 		{"skipped", skipped, ""}, {"z", failed, ""}, {"b", failed, ""},
-	}, table)
+	}}, table)
 	want := row{Suite: "js", Version: "2.51.0", Passed: 2, Failed: []string{"b", "z"}, NotCounted: map[string]string{
 		"internet fails": needsInternet, "build": "not built yet: builds", "skipped": ofTheSuite,
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got := count(suite{label: "python", version: "2.8.1"}, []result{{"internet", failed, ""}}, table); len(got.Failed) != 1 {
+	if got := count(suite{label: "python", version: "2.8.1"}, measured{Results: []result{{"internet", failed, ""}}}, table); len(got.Failed) != 1 {
 		t.Errorf("a reason of another suite was taken: %+v", got)
 	}
 }

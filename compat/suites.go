@@ -32,9 +32,9 @@ type kind interface {
 
 // result is what became of one test.
 type result struct {
-	name    string // file › test
-	outcome outcome
-	message string
+	Name    string // file › test
+	Outcome outcome
+	Message string
 }
 
 type outcome int

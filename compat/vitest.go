@@ -33,15 +33,15 @@ func parseVitest(data []byte, root string) ([]result, error) {
 		}
 		// A file that could not even be loaded has no tests, and is one failure.
 		if len(file.AssertionResults) == 0 && file.Status == "failed" {
-			results = append(results, result{name: name, message: file.Message})
+			results = append(results, result{Name: name, Message: file.Message})
 		}
 		for _, test := range file.AssertionResults {
-			r := result{name: name + " › " + strings.TrimSpace(test.FullName), message: strings.Join(test.FailureMessages, "\n")}
+			r := result{Name: name + " › " + strings.TrimSpace(test.FullName), Message: strings.Join(test.FailureMessages, "\n")}
 			switch test.Status {
 			case "passed":
-				r.outcome = passed
+				r.Outcome = passed
 			case "skipped", "pending", "todo", "disabled":
-				r.outcome = skipped
+				r.Outcome = skipped
 			}
 			results = append(results, r)
 		}
