@@ -278,6 +278,11 @@ func TestJavaScriptSDKWithCallback(t *testing.T) {
 		"js", "node", "--test", "--test-timeout=180000", "sandbox.test.mjs", "key.test.mjs")
 }
 
+func TestCLI(t *testing.T) {
+	s := start(t)
+	run(t, s.environment(), "js", "node", "--test", "--test-timeout=180000", "cli.test.mjs")
+}
+
 func TestPythonSDK(t *testing.T) {
 	s := start(t)
 	run(t, s.environment(), "python", ".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
