@@ -73,7 +73,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.port == cube.AgentPort && isInternal(r) {
-		httperror.Write(w, cube.Errorf(cube.NotFound, "The agent has nothing at this path"))
+		httperror.Write(w, cube.Errorf(cube.NotFound, messageInternal))
 		return
 	}
 	done := g.sandboxes.Done(t.id)

@@ -223,15 +223,18 @@ func TestErrorsHaveE2BsForm(t *testing.T) {
 		"a server that breaks off": {"8000-" + string(id) + ".localhost", map[string]any{"sandboxId": string(id), "message": messageBroken, "port": 8000.0, "code": 502.0}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, browser := range []bool{false, true} {
+			for browser, headers := range map[string][2]string{
+				"a program": {"", ""}, "a page's program": {"*/*", "Mozilla/5.0"}, "a person": {"text/html,*/*", "Mozilla/5.0"}, "a person who names nothing": {"", "Mozilla/5.0"},
+			} {
 				req, err := http.NewRequest("GET", w.URL, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				req.Host = row.host
-				if browser {
-					req.Header.Set("Accept", "text/html,*/*")
-					req.Header.Set("User-Agent", "Mozilla/5.0")
+				for i, header := range []string{"Accept", "User-Agent"} {
+					if headers[i] != "" {
+						req.Header.Set(header, headers[i])
+					}
 				}
 				resp, err := w.Client().Do(req)
 				if err != nil {
@@ -239,14 +242,17 @@ func TestErrorsHaveE2BsForm(t *testing.T) {
 				}
 				data, _ := io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
-				if browser {
-					if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") || !bytes.Contains(data, []byte("<h1>"+row.want["message"].(string))) {
-						t.Errorf("a browser gets %s", data)
+				if strings.HasPrefix(browser, "a person") {
+					page := string(data)
+					if resp.Header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(page, "<h1>"+row.want["message"].(string)) ||
+						!strings.Contains(page, row.want["sandboxId"].(string)) || !strings.HasPrefix(page, "<html") || !strings.HasSuffix(page, "</html>") {
+						t.Errorf("%s gets %s", browser, data)
 					}
 					continue
 				}
 				var got map[string]any
-				if err := json.Unmarshal(data, &got); err != nil || resp.StatusCode != 502 || fmt.Sprint(got) != fmt.Sprint(row.want) {
+				if err := json.Unmarshal(data, &got); err != nil || resp.StatusCode != 502 || fmt.Sprint(got) != fmt.Sprint(row.want) ||
+					resp.Header.Get("Content-Type") != "application/json; charset=utf-8" {
 					t.Errorf("answered %s %s, want %v", resp.Status, data, row.want)
 				}
 			}

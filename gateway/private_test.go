@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,8 +35,17 @@ func TestASandboxWithoutPublicTrafficWantsItsToken(t *testing.T) {
 		{"its own in another header", []string{"X-Access-Token", token}, 403},
 		{"its own", []string{trafficHeader, token}, 200},
 	} {
-		if resp := w.get(t, id, "/", row.headers...); resp.StatusCode != row.want {
+		resp := w.get(t, id, "/", row.headers...)
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != row.want {
 			t.Errorf("with %s: status %d, want %d", row.name, resp.StatusCode, row.want)
+		}
+		word := "is invalid"
+		if !slices.Contains(row.headers, trafficHeader) {
+			word = "is missing"
+		}
+		if row.want == 403 && !strings.Contains(string(body), word) {
+			t.Errorf("with %s: %s, which does not say that it %s", row.name, body, word)
 		}
 	}
 	if inside.Get(trafficHeader) != "" {

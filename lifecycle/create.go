@@ -92,7 +92,7 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 		return Created{}, err
 	}
 	if req.Private && !req.Secure {
-		return Created{}, cube.Errorf(cube.Invalid, "A sandbox without public traffic must be secure: send secure: true as well")
+		return Created{}, cube.Errorf(cube.Invalid, "You cannot create a sandbox without public access unless you enable secure envd access via 'secure' flag.")
 	}
 	if req.Timeout <= 0 {
 		return Created{}, cube.Errorf(cube.Invalid, "Timeout must be greater than 0")
