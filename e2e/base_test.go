@@ -42,6 +42,9 @@ printf '#!/usr/bin/env node\nconsole.log("from npm")\n' > hello.js &&
 		{"a virtual environment", "user", "cd /tmp && python3 -m venv --without-pip v && v/bin/python -c 'print(1)'", "1\n", []string{"python3"}},
 		{"npm installs as the user", "user", packageJSON + "npm install -g --offline --no-audit --no-update-notifier . >/dev/null 2>&1 && hello-js", "from npm\n", []string{"node", "npm"}},
 		{"git", "user", "cd /tmp && git init -q g && cd g && git -c user.name=u -c user.email=u@example.com commit -q --allow-empty -m first && git log --format=%s", "first\n", []string{"git"}},
+		{"git over a network", "user", `git init -q --bare /tmp/srv/r.git && git daemon --base-path=/tmp/srv --export-all --enable=receive-pack --listen=127.0.0.1 --detach &&
+for try in $(seq 600); do git ls-remote git://127.0.0.1/r.git >/dev/null 2>&1 && break; sleep 0.1; done
+cd /tmp/g && git push -q git://127.0.0.1/r.git HEAD:main && git clone -q -b main git://127.0.0.1/r.git /tmp/clone && git -C /tmp/clone log --format=%s`, "first\n", []string{"git"}},
 		{"its own name", "user", `[ "$(hostname)" = "$E2B_SANDBOX_ID" ] && getent ahostsv4 "$(hostname)" | head -1 | cut -d' ' -f1 && cat /etc/hostname | head -c1`, "127.0.1.1\ni", nil},
 		{"E2B's marks", "user", `cat /run/e2b/.E2B_SANDBOX; echo; [ "$(cat /run/e2b/.E2B_SANDBOX_ID)" = "$E2B_SANDBOX_ID" ] && cat /run/e2b/.E2B_TEMPLATE_ID; echo " $E2B_SANDBOX $E2B_TEMPLATE_ID"`, "true\nbase true base\n", nil},
 		{"a language", "user", `echo $LANG; printf 'ü' | wc -m`, "C.UTF-8\n1\n", nil},

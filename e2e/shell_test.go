@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // shell runs a script in a login shell, as the SDKs run commands, and returns
@@ -16,7 +17,9 @@ import (
 // stream breaks off fails the test.
 func (s *server) shell(c sandbox, user, script string) (string, int) {
 	s.t.Helper()
-	out, code, err := s.tryShell(s.t.Context(), c, user, script)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
+	defer cancel()
+	out, code, err := s.tryShell(ctx, c, user, script)
 	if err != nil {
 		s.t.Fatalf("running %.200q: %v, after %.500q", script, err, out)
 	}
