@@ -5,6 +5,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -126,6 +127,15 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	if err != nil {
 		return fmt.Errorf("listening on %s (is another server there? choose another with --bind): %w", s.Bind, err)
 	}
+	secure, names, err := s.openDomain(ctx, log)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	defer names()
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
 	announce(ctx, log, s, listener.Addr(), own)
 	if operators != nil {
 		operators.door, operators.sandboxes, operators.store, operators.trail = door, sandboxes, store, trail
@@ -172,6 +182,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		IdleTimeout: 620 * time.Second,
 	}
 	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	auth.ConfigureServer(server)
 	return server
@@ -239,7 +250,7 @@ func newDoor(s Settings, own *keys.Keys, seen observers, log *slog.Logger) (*aut
 
 // announce says where the server is and, loudly, what is open.
 func announce(ctx context.Context, log *slog.Logger, s Settings, addr net.Addr, own *keys.Keys) {
-	log.Info("Cube API Server is ready", "url", "http://"+addr.String(), "data", s.DataDir)
+	log.Info("Cube API Server is ready", "url", s.url(addr), "data", s.DataDir)
 	if s.AdminBind != "" && exposed(s.AdminBind) {
 		log.Warn("the operators' listener asks nobody who they are, and others than this machine can reach it: see that only operators do", "address", s.AdminBind)
 	}

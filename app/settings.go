@@ -16,7 +16,14 @@ import (
 // the text of --help come from the tags. A flag beats its variable.
 type Settings struct {
 	Bind    string `env:"CUBE_API_BIND" default:"127.0.0.1:3000" placeholder:"ADDRESS" group:"server" help:"Address and port to listen on, for the API and for traffic into sandboxes."`
-	Domain  string `env:"CUBE_API_SANDBOX_DOMAIN" placeholder:"NAME" group:"server" help:"Domain of the sandboxes' host names, PORT-ID.NAME. Without one, traffic is told by the SDK's headers, or by PORT-ID.localhost."`
+	Domain  string `env:"CUBE_API_SANDBOX_DOMAIN" placeholder:"NAME" group:"server" help:"Domain of the server's names: api.NAME, sandbox.NAME, and PORT-ID.NAME of the sandboxes. With HTTPS, the port of --bind is added where it is not 443. Without one, traffic is told by the SDK's headers, or by PORT-ID.localhost."`
+	TLS     string `name:"tls" env:"CUBE_TLS" enum:"off,internal" default:"off" group:"server" help:"off for plain HTTP, or internal: HTTPS for --domain with certificates of an authority of this machine's own, whose root 'cube-api ca' prints."`
+	TLSCert string `name:"tls-cert" env:"CUBE_TLS_CERT" placeholder:"FILE" group:"server" help:"HTTPS with this certificate (PEM, the chain included), which should name --domain and *.DOMAIN. Read again when it changes, and at SIGHUP."`
+	TLSKey  string `name:"tls-key" env:"CUBE_TLS_KEY" placeholder:"FILE" group:"server" help:"The key of --tls-cert."`
+
+	DNSBind    string `name:"dns-bind" env:"CUBE_DNS_BIND" placeholder:"ADDRESS" group:"server" help:"Address and port, such as 127.0.0.53:53, to answer DNS questions on (UDP and TCP) for --domain and all names below it, and for no others. Without one, nothing does."`
+	DNSAddress string `name:"dns-address" env:"CUBE_DNS_ADDRESS" placeholder:"IP" group:"server" help:"What to answer there: where clients reach --bind. Without one, the address of --bind, or 127.0.0.1 where that is every address."`
+
 	DataDir string `env:"CUBE_DATA_DIR" default:"/var/lib/cube" placeholder:"DIR" group:"server" help:"Directory for everything that the server keeps."`
 
 	AdminBind string `env:"CUBE_ADMIN_BIND" placeholder:"ADDRESS" group:"server" help:"Address and port for operators: GET /metrics, /healthz, /readyz, POST /auth/purge. It asks nobody who they are: 127.0.0.1:9090 is a good one. Without one there is none."`
@@ -47,6 +54,9 @@ func (s *Settings) Validate() error {
 		}
 	}
 	if err := s.validate(); err != nil {
+		return err
+	}
+	if err := s.validateDomain(); err != nil {
 		return err
 	}
 	var err error

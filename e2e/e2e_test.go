@@ -29,14 +29,15 @@ func TestMain(m *testing.M) { testhost.Main(m) }
 
 // server is a running cube-api.
 type server struct {
-	key  string // of the one who cleans up
-	t    *testing.T
-	args []string
-	dir  string // its data directory
-	url  string
-	cmd  *exec.Cmd
-	log  *logBuffer
-	done chan struct{} // closed when the process has ended
+	key    string // of the one who cleans up
+	client *http.Client
+	t      *testing.T
+	args   []string
+	dir    string // its data directory
+	url    string
+	cmd    *exec.Cmd
+	log    *logBuffer
+	done   chan struct{} // closed when the process has ended
 }
 
 // start starts a server with a data directory of its own. When the test ends,
@@ -47,7 +48,7 @@ func start(t *testing.T, args ...string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, args: args, dir: dir, key: fullKey, log: &logBuffer{}}
+	s := &server{t: t, client: http.DefaultClient, args: args, dir: dir, key: fullKey, log: &logBuffer{}}
 	s.launch()
 	t.Cleanup(func() {
 		for _, id := range s.list() {
@@ -171,7 +172,7 @@ func (s *server) try(method, path string, body any, headers ...string) (int, []b
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}

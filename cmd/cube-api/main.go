@@ -34,6 +34,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the server (this is what cube-api does without a command)."`
 	Doctor  doctorCommand  `cmd:"" help:"Say whether this machine can run sandboxes, and what to do if not."`
 	Keys    keysCommand    `cmd:"" help:"Make, list and revoke keys, for people without an auth service."`
+	CA      caCommand      `cmd:"" name:"ca" help:"Print the root certificate of --tls=internal, or install it on this machine."`
 	Audit   auditCommand   `cmd:"" help:"Read the log of who did what."`
 	Bench   benchCommand   `cmd:"" help:"Measure a server that speaks E2B's API, this one or another, with a live view."`
 	Version versionCommand `cmd:"" help:"Print the version."`
@@ -107,7 +108,10 @@ Examples:
   cube-api --auth-callback-url https://auth.example/verify
   cube-api doctor                                       can this machine run sandboxes?
 
-What the SDKs need to know:
+What the SDKs need to know, with --domain cube.localhost --tls internal on port 3000:
+  export E2B_DOMAIN=cube.localhost:3000                 and trust what 'cube-api ca' prints
+
+or without:
   export E2B_API_URL=http://127.0.0.1:3000 E2B_SANDBOX_URL=http://127.0.0.1:3000
   export E2B_API_KEY=e2b_0000                           whatever --auth-callback-url accepts`
 
