@@ -51,12 +51,17 @@ func (a *api) serve(op operation) http.HandlerFunc {
 		if err == nil {
 			return
 		}
-		kind := cube.KindOf(err)
-		if r.Context().Err() == nil && (kind == cube.Internal || kind == cube.Unavailable || kind == cube.Timeout) {
-			a.log.Error("a request failed", "request", requestid.From(r.Context()), "method", r.Method, "route", r.Pattern, "error", err)
-		}
+		a.logFailure(r, err)
 		// Also to a client that seems to be gone: it may have closed its half
 		// alone, and would take silence for success.
 		httperror.Write(w, err)
+	}
+}
+
+// logFailure logs what an operator should know of.
+func (a *api) logFailure(r *http.Request, err error) {
+	kind := cube.KindOf(err)
+	if r.Context().Err() == nil && (kind == cube.Internal || kind == cube.Unavailable || kind == cube.Timeout) {
+		a.log.Error("a request failed", "request", requestid.From(r.Context()), "method", r.Method, "route", r.Pattern, "error", err)
 	}
 }

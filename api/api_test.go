@@ -141,18 +141,18 @@ func TestDefaultsOfWhatIsNotServedAreAccepted(t *testing.T) {
 func TestWhatIsNotServedIsRefusedByName(t *testing.T) {
 	h := newAPI(t)
 	for fields, name := range map[string]string{
-		`"autoPause":true`:                        "autoPause",
-		`"autoPauseMemory":false`:                 "autoPauseMemory",
-		`"autoPause":"yes"`:                       "autoPause",
-		`"autoResume":{"enabled":true}`:           "autoResume.enabled",
-		`"autoResume":{"when":"now"}`:             "autoResume.when",
-		`"mcp":"github"`:                          "mcp",
-		`"network":{"allowOut":["1.1.1.1"]}`:      "network.allowOut",
-		`"network":{"allowPublicTraffic":"no"}`:   "network.allowPublicTraffic",
-		`"network":[1]`:                           "network",
-		`"volumeMounts":[{"name":"a"}]`:           "volumeMounts",
-		`"iam":{"tokens":{"a":{"audience":"b"}}}`: "iam.tokens",
-		`"iam":{"roles":[]}`:                      "iam.roles",
+		`"autoPauseMemory":false`:        "autoPauseMemory",
+		`"autoPause":"yes"`:              "autoPause",
+		`"autoResume":{"enabled":"yes"}`: "enabled",
+		`"autoPause":true,"autoPauseMemory":false,"autoResume":{"enabled":true}`: "autoResume",
+		`"autoResume":{"when":"now"}`:                                            "autoResume.when",
+		`"mcp":"github"`:                                                         "mcp",
+		`"network":{"allowOut":["1.1.1.1"]}`:                                     "network.allowOut",
+		`"network":{"allowPublicTraffic":"no"}`:                                  "network.allowPublicTraffic",
+		`"network":[1]`:                                                          "network",
+		`"volumeMounts":[{"name":"a"}]`:                                          "volumeMounts",
+		`"iam":{"tokens":{"a":{"audience":"b"}}}`:                                "iam.tokens",
+		`"iam":{"roles":[]}`:                                                     "iam.roles",
 	} {
 		var got struct {
 			Code    int

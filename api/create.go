@@ -27,12 +27,12 @@ type createVersion struct {
 var (
 	createV1 = createVersion{
 		name: "v1", defaultTimeout: 15,
-		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "secure", "mcp"},
+		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "secure", "autoPause", "autoPauseMemory", "autoResume", "mcp"},
 		secure: func(n gen.NewSandbox) bool { return n.Secure != nil && *n.Secure },
 	}
 	createV2 = createVersion{
 		name: "v2", defaultTimeout: 300,
-		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "mcp"},
+		known:  []string{"templateID", "timeout", "allow_internet_access", "network", "metadata", "envVars", "autoPause", "autoPauseMemory", "autoResume", "mcp"},
 		secure: func(gen.NewSandbox) bool { return true },
 	}
 )
@@ -106,6 +106,10 @@ func createRequest(body gen.NewSandbox, version createVersion) (lifecycle.Create
 		Internet: body.AllowInternetAccess == nil || *body.AllowInternetAccess,
 		Private:  body.Network != nil && body.Network.AllowPublicTraffic != nil && !*body.Network.AllowPublicTraffic,
 	}
+	var err error
+	if request.Expiry, err = expiry(body); err != nil {
+		return lifecycle.CreateRequest{}, err
+	}
 	if body.Metadata != nil {
 		request.Metadata = *body.Metadata
 	}
@@ -116,6 +120,22 @@ func createRequest(body gen.NewSandbox, version createVersion) (lifecycle.Create
 		return request, err
 	}
 	return request, checkPairs("envVars", request.EnvVars, maxEnvVars, isVariableName)
+}
+
+// expiry is what becomes of the sandbox at its deadline, and after it.
+func expiry(body gen.NewSandbox) (cube.Expiry, error) {
+	x := cube.Expiry{
+		Pause:  body.AutoPause != nil && *body.AutoPause,
+		Memory: body.AutoPauseMemory == nil || *body.AutoPauseMemory,
+		Resume: body.AutoResume != nil && body.AutoResume.Enabled,
+	}
+	switch {
+	case !x.Memory && !x.Pause:
+		return x, cube.Errorf(cube.Invalid, "autoPauseMemory: false needs autoPause: true")
+	case !x.Memory && x.Resume:
+		return x, cube.Errorf(cube.Invalid, "autoPauseMemory: false cannot be combined with autoResume: a sandbox that was paused without its memory is resumed by connecting to it, not by traffic")
+	}
+	return x, nil
 }
 
 // seconds makes a duration of any number: one too large for a duration is as

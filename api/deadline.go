@@ -25,7 +25,7 @@ func (a *api) connect(w http.ResponseWriter, r *http.Request, timeout *int64) er
 		return err
 	}
 	var body gen.ConnectSandbox
-	unknown, err := decodeBody(w, r, &body, []string{"timeout"}, timeout != nil)
+	unknown, err := decodeBody(w, r, &body, []string{"timeout", "memory"}, timeout != nil)
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,16 @@ func (a *api) connect(w http.ResponseWriter, r *http.Request, timeout *int64) er
 	if *timeout < 0 {
 		return cube.Errorf(cube.Invalid, "Timeout must not be negative")
 	}
-	s, err := a.sandboxes.Extend(r.Context(), id, seconds(*timeout))
+	s, resumed, err := a.sandboxes.Connect(r.Context(), id, seconds(*timeout), body.Memory == nil || *body.Memory)
 	if err != nil {
 		return err
 	}
 	warnUnknown(w, unknown)
-	return writeJSON(w, http.StatusOK, a.sandbox(s))
+	status := http.StatusOK
+	if resumed {
+		status = http.StatusCreated
+	}
+	return writeJSON(w, status, a.sandbox(s))
 }
 
 // POST /sandboxes/{sandboxID}/timeout

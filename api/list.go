@@ -3,7 +3,6 @@ package api
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +25,7 @@ func (a *api) listRunningSandboxes(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	list := []gen.ListedSandbox{}
-	q := lifecycle.Query{Metadata: metadata, Limit: lifecycle.MaxPage}
+	q := lifecycle.Query{Metadata: metadata, States: []cube.State{cube.Running}, Limit: lifecycle.MaxPage}
 	for {
 		page, err := a.sandboxes.List(r.Context(), q)
 		if err != nil {
@@ -47,15 +46,11 @@ func (a *api) listSandboxes(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, running, err := listQuery(query)
+	q, err := listQuery(query)
 	if err != nil {
 		return err
 	}
 	list := []gen.ListedSandbox{}
-	if !running { // only paused ones are asked for, and there are none
-		w.Header().Set("X-Total-Running", "0")
-		return writeJSON(w, http.StatusOK, list)
-	}
 	page, err := a.sandboxes.List(r.Context(), q)
 	if err != nil {
 		return err
@@ -78,15 +73,14 @@ func parseQuery(r *http.Request) (url.Values, error) {
 	return query, nil
 }
 
-// listQuery reads the parameters of a page, and whether running sandboxes are
-// among what is asked for.
-func listQuery(query url.Values) (q lifecycle.Query, running bool, err error) {
-	invalid := func(name, what string) (lifecycle.Query, bool, error) {
-		return lifecycle.Query{}, false, cube.Errorf(cube.Invalid, "validation error: %s must be %s", name, what)
+// listQuery reads the parameters of a page.
+func listQuery(query url.Values) (q lifecycle.Query, err error) {
+	invalid := func(name, what string) (lifecycle.Query, error) {
+		return lifecycle.Query{}, cube.Errorf(cube.Invalid, "validation error: %s must be %s", name, what)
 	}
 	q = lifecycle.Query{Limit: lifecycle.MaxPage, Template: query.Get("template"), Cursor: query.Get("nextToken")}
 	if q.Metadata, err = parseMetadata(query.Get("metadata")); err != nil {
-		return q, false, err
+		return q, err
 	}
 	if limit := query.Get("limit"); limit != "" {
 		if q.Limit, err = strconv.Atoi(limit); err != nil || q.Limit < 1 || q.Limit > lifecycle.MaxPage {
@@ -105,7 +99,6 @@ func listQuery(query url.Values) (q lifecycle.Query, running bool, err error) {
 			return invalid("startedAfter", "a time such as 2026-01-02T15:04:05Z")
 		}
 	}
-	var states []gen.SandboxState
 	for _, value := range query["state"] {
 		for name := range strings.SplitSeq(value, ",") {
 			state := gen.SandboxState(name)
@@ -115,10 +108,10 @@ func listQuery(query url.Values) (q lifecycle.Query, running bool, err error) {
 			if !state.Valid() {
 				return invalid("state", "running, paused, or both separated by a comma")
 			}
-			states = append(states, state)
+			q.States = append(q.States, cube.State(state))
 		}
 	}
-	return q, len(states) == 0 || slices.Contains(states, gen.Running), nil
+	return q, nil
 }
 
 // parseMetadata reads the filter. E2B's SDKs escape each key and value, make a

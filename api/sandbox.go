@@ -42,7 +42,7 @@ func (a *api) getSandbox(w http.ResponseWriter, r *http.Request) error {
 		Domain:              optional(a.domain),
 		AllowInternetAccess: s.Internet,
 		Network:             gen.SandboxNetwork{AllowPublicTraffic: s.TrafficToken == ""},
-		Lifecycle:           gen.SandboxLifecycle{AutoResume: false, OnTimeout: gen.Kill},
+		Lifecycle:           lifecycleOf(s.Expiry),
 	})
 }
 
@@ -85,14 +85,25 @@ func listedSandbox(s cube.Sandbox) gen.ListedSandbox {
 		CpuCount:    s.Resources.CPUs,
 		MemoryMB:    s.Resources.MemoryMB,
 		DiskSizeMB:  s.Resources.DiskMB,
-		State:       gen.Running,
+		State:       gen.Paused, // also of one that is becoming so, or running again
 		EnvdVersion: envdVersion,
+	}
+	if s.State == cube.Running {
+		listed.State = gen.Running
 	}
 	if len(s.Metadata) > 0 {
 		metadata := gen.StringMap(s.Metadata)
 		listed.Metadata = &metadata
 	}
 	return listed
+}
+
+func lifecycleOf(x cube.Expiry) gen.SandboxLifecycle {
+	l := gen.SandboxLifecycle{AutoResume: x.Resume, OnTimeout: gen.Kill}
+	if x.Pause {
+		l.OnTimeout = gen.Pause
+	}
+	return l
 }
 
 // optional is nil for "".

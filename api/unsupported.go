@@ -20,12 +20,13 @@ type policy struct {
 	served   []string       // those of its own fields that are looked at elsewhere
 	defaults map[string]any // of its other own fields; nil for a field that is no object
 	value    any            // the default of a field that is no object
+	taken    bool           // it is served: its default alone is removed, as saying it is saying nothing
 }
 
 var policies = map[string]policy{
-	"autoPause":       {feature: "Pausing sandboxes", value: false},
-	"autoPauseMemory": {feature: "Pausing sandboxes", value: true},
-	"autoResume":      {feature: "Resuming sandboxes", defaults: map[string]any{"enabled": false}},
+	"autoPause":       {value: false, taken: true},
+	"autoPauseMemory": {value: true, taken: true},
+	"autoResume":      {served: []string{"enabled"}, defaults: map[string]any{}, taken: true},
 	"network": {feature: "Network rules", served: []string{"allowPublicTraffic"}, defaults: map[string]any{
 		"allowOut": nil, "denyOut": nil, "maskRequestHost": nil, "httpsPorts": nil, "rules": nil, "egressProxy": nil,
 	}},
@@ -45,10 +46,18 @@ func (f fields) refuseUnsupported() error {
 		if err := json.Unmarshal(data, &value); err != nil {
 			return err // it was decoded once already
 		}
-		if err := policies[name].check(name, value); err != nil {
+		p := policies[name]
+		if p.taken && p.defaults == nil {
+			if value == nil || value == p.value {
+				delete(f, name)
+			}
+			continue
+		}
+		if err := p.check(name, value); err != nil {
 			return err
 		}
-		if policies[name].served == nil {
+		object, _ := value.(map[string]any)
+		if p.served == nil || p.taken && (object == nil || object["enabled"] == nil || object["enabled"] == false) {
 			delete(f, name)
 		}
 	}

@@ -43,6 +43,10 @@ func (l *Log) Lifecycle(ctx context.Context, e lifecycle.Event) {
 		r.Action, r.Deadline = Created, &e.Deadline
 	case lifecycle.EventTimeout:
 		r.Action, r.Deadline = TimeoutSet, &e.Deadline
+	case lifecycle.EventPaused:
+		r.Action = Paused
+	case lifecycle.EventResumed:
+		r.Action, r.Deadline = Resumed, &e.Deadline
 	case lifecycle.EventEnded:
 		r.Action = Ended
 	}

@@ -21,12 +21,14 @@ const (
 	Shadowed   Action = "shadow" // what the shadow callback would have decided, where it differs; it decides nothing
 	Created    Action = "sandbox.created"
 	TimeoutSet Action = "sandbox.timeout"
+	Paused     Action = "sandbox.paused"
+	Resumed    Action = "sandbox.resumed"
 	Ended      Action = "sandbox.ended"
 )
 
 // Actions are all of them.
 var Actions = []Action{
-	Decided, Shadowed, Created, TimeoutSet, Ended,
+	Decided, Shadowed, Created, TimeoutSet, Paused, Resumed, Ended,
 	Action(gateway.ProcessStarted), Action(gateway.ProcessConnected), Action(gateway.ProcessInput), Action(gateway.ProcessSignalled),
 	Action(gateway.FileRead), Action(gateway.FileWritten), Action(gateway.FileLooked), Action(gateway.FileMoved), Action(gateway.FileRemoved),
 	Action(gateway.DirectoryListed), Action(gateway.DirectoryMade), Action(gateway.DirectoryWatched), Action(gateway.FileComposed),

@@ -28,6 +28,9 @@ const (
 	messageNoToken    = "Sandbox is secured with traffic access token. Token header 'e2b-traffic-access-token' is missing"
 	messageBadToken   = "Sandbox is secured with traffic access token. Provided token in header 'e2b-traffic-access-token' is invalid"
 	messageInternal   = "This path of the agent is reserved for the E2B control plane: nothing outside reaches it"
+	messageLocked     = "The sandbox is paused and wakes for who has its token alone: send its envdAccessToken as the header X-Access-Token"
+	messageBusy       = "The sandbox is changing its state: try again in a moment"
+	messageAsleep     = "The sandbox is paused and could not be resumed: try again, or connect to it to see why"
 	messageBroken     = "The sandbox is running but the server on the port broke off the request"
 )
 
@@ -40,6 +43,10 @@ func writePortClosed(w http.ResponseWriter, r *http.Request, t target) {
 }
 
 func writePrivate(w http.ResponseWriter, r *http.Request, t target) {
+	if t.port == cube.AgentPort { // it is paused: a running one's agent decides itself
+		write(w, r, answer{SandboxID: string(t.id), Message: messageLocked, Code: http.StatusForbidden, title: "Missing Access Token"})
+		return
+	}
 	a := answer{SandboxID: string(t.id), Message: messageBadToken, Code: http.StatusForbidden, title: "Invalid Traffic Access Token"}
 	if len(r.Header.Values(trafficHeader)) == 0 {
 		a.Message, a.title = messageNoToken, "Missing Traffic Access Token"
@@ -89,8 +96,11 @@ func isBrowser(r *http.Request) bool {
 
 // advice is what a person can do.
 func advice(a answer) string {
-	if a.Code == http.StatusForbidden {
+	switch a.Code {
+	case http.StatusForbidden:
 		return fmt.Sprintf("The owner of the sandbox %s has the token; a browser cannot send it by itself.", a.SandboxID)
+	case http.StatusConflict, http.StatusTooManyRequests:
+		return "Load this page again in a moment."
 	}
 	if a.Port == 0 {
 		return fmt.Sprintf("The sandbox %s has ended, or never was: its deadline may have passed.", a.SandboxID)

@@ -8,7 +8,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"io"
 	"log/slog"
@@ -76,16 +75,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httperror.Write(w, cube.Errorf(cube.NotFound, messageInternal))
 		return
 	}
-	done := g.sandboxes.Done(t.id)
-	if isClosed(done) {
-		writeNotFound(w, r, t)
+	// One that is paused may have to be woken first, or be waited for.
+	done, err := g.sandboxes.Visit(r.Context(), t.id, visitor(r, t))
+	if err != nil {
+		g.refuse(w, r, t, err)
 		return
 	}
-	if !g.mayEnter(r, t) {
-		writePrivate(w, r, t)
-		return
-	}
-	// A sandbox that ends takes its streams along: without this, one whose
+	// A sandbox that ends, or is paused, takes its streams along: without this, one whose
 	// connections idle would keep a client waiting for ever.
 	ctx, cancel := context.WithCancelCause(withTarget(r.Context(), t))
 	go func() {
@@ -109,15 +105,39 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // trafficHeader carries the token of a sandbox without public traffic.
 const trafficHeader = "E2b-Traffic-Access-Token"
 
-// mayEnter checks the token of a sandbox without public traffic. The agent has a
-// token of its own and checks it itself. Two headers are none: two readers could
-// each believe another.
-func (g *Gateway) mayEnter(r *http.Request, t target) bool {
-	if t.port == cube.AgentPort {
-		return true
+// visitor is what a request shows of itself.
+func visitor(r *http.Request, t target) lifecycle.Visitor {
+	return lifecycle.Visitor{
+		Agent:        t.port == cube.AgentPort,
+		AccessToken:  single(r.Header, "X-Access-Token"),
+		TrafficToken: single(r.Header, trafficHeader),
 	}
-	want, got := g.sandboxes.TrafficToken(t.id), r.Header.Values(trafficHeader)
-	return want == "" || len(got) == 1 && subtle.ConstantTimeCompare([]byte(got[0]), []byte(want)) == 1
+}
+
+// single is the value of a header that is there once. Two are none: two readers
+// could each believe another.
+func single(h http.Header, name string) string {
+	if values := h.Values(name); len(values) == 1 {
+		return values[0]
+	}
+	return ""
+}
+
+// refuse answers a request that does not get as far as the sandbox.
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, t target, err error) {
+	switch cube.KindOf(err) {
+	case cube.NotFound:
+		writeNotFound(w, r, t)
+	case cube.Forbidden:
+		writePrivate(w, r, t)
+	case cube.Exhausted:
+		write(w, r, answer{SandboxID: string(t.id), Message: err.Error(), Code: http.StatusTooManyRequests})
+	case cube.Timeout, cube.Unavailable, cube.Conflict:
+		write(w, r, answer{SandboxID: string(t.id), Message: messageBusy, Code: http.StatusConflict})
+	default:
+		g.log.Error("a paused sandbox could not be resumed for a request", "request", requestid.From(r.Context()), "sandbox", t.id, "error", err)
+		write(w, r, answer{SandboxID: string(t.id), Message: messageAsleep, Code: http.StatusBadGateway})
+	}
 }
 
 func isClosed(c <-chan struct{}) bool {

@@ -10,14 +10,20 @@ import (
 	"cube"
 )
 
-// pools are the connections into sandboxes: a transport for each sandbox, so
-// that its idle connections can be closed with it.
+// pools are the connections into sandboxes: a transport for each run of a
+// sandbox, so that its idle connections can be closed with it.
 type pools struct {
 	dial func(context.Context, target) (net.Conn, error)
-	done func(cube.SandboxID) <-chan struct{} // closed once a sandbox has ended
+	done func(cube.SandboxID) <-chan struct{} // closed once a sandbox has ended or is paused
 
 	mu         sync.Mutex // guards transports
-	transports map[cube.SandboxID]*http.Transport
+	transports map[cube.SandboxID]transport
+}
+
+// transport is the connections to one run of a sandbox.
+type transport struct {
+	*http.Transport
+	over <-chan struct{}
 }
 
 const (
@@ -42,8 +48,12 @@ func (p *pools) RoundTrip(r *http.Request) (*http.Response, error) {
 func (p *pools) of(id cube.SandboxID) *http.Transport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	done := p.done(id)
 	if t, ok := p.transports[id]; ok {
-		return t
+		if t.over == done {
+			return t.Transport
+		}
+		t.CloseIdleConnections() // of a run that is over: drop comes too late for it
 	}
 	t := &http.Transport{
 		// A dial may outlive the request that asked for it, so the port is
@@ -68,24 +78,25 @@ func (p *pools) of(id cube.SandboxID) *http.Transport {
 		WriteBufferSize:        32 << 10,
 	}
 	if p.transports == nil {
-		p.transports = map[cube.SandboxID]*http.Transport{}
+		p.transports = map[cube.SandboxID]transport{}
 	}
-	p.transports[id] = t
-	done := p.done(id)
+	p.transports[id] = transport{t, done}
 	go func() {
 		<-done
-		p.drop(id)
+		p.drop(id, done)
 	}()
 	return t
 }
 
-// drop forgets a sandbox that has ended and closes what is open to it.
-func (p *pools) drop(id cube.SandboxID) {
+// drop forgets a run that is over and closes what is open to it.
+func (p *pools) drop(id cube.SandboxID, over <-chan struct{}) {
 	p.mu.Lock()
-	t := p.transports[id]
-	delete(p.transports, id)
+	t, ok := p.transports[id]
+	if ok = ok && t.over == over; ok {
+		delete(p.transports, id)
+	}
 	p.mu.Unlock()
-	if t != nil {
+	if ok {
 		t.CloseIdleConnections()
 	}
 }

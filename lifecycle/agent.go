@@ -35,13 +35,14 @@ type agentSettings struct {
 	TemplateID  string            `json:"templateID"`
 }
 
-// initAgent gives the agent of a new sandbox its settings. Until then it serves
-// nobody.
-func initAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, envVars map[string]string) error {
+// initAgent gives the agent of a sandbox its settings. Until then a new one serves
+// nobody, and one out of a snapshot's memory those who knew it there. hostKey is
+// what the agent goes by now, "" for a new one.
+func initAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, hostKey string) error {
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	body, err := json.Marshal(agentSettings{
-		EnvVars:     envVars,
+		EnvVars:     sandbox.EnvVars,
 		AccessToken: sandbox.AccessToken,
 		HostKey:     sandbox.HostKey,
 		Timestamp:   time.Now().UTC(),
@@ -57,6 +58,9 @@ func initAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, en
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if hostKey != "" {
+		req.Header.Set("X-Host-Key", hostKey)
+	}
 	resp, err := agentTransport(engine, sandbox.ID).RoundTrip(req)
 	if err != nil {
 		return err

@@ -4,9 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"cube"
@@ -14,7 +11,8 @@ import (
 
 // CreateRequest is what a new sandbox shall be.
 type CreateRequest struct {
-	// Template is an id or an alias, alone or with the tag ":default".
+	// Template is an id or an alias of a template, alone or with the tag
+	// ":default", or an id or a name of a snapshot of the caller's.
 	Template string
 	// Timeout is the time from when it runs to its deadline, more than 0.
 	Timeout time.Duration
@@ -27,7 +25,9 @@ type CreateRequest struct {
 	// Internet is whether it may reach addresses outside.
 	Internet bool
 	Metadata map[string]string
-	EnvVars  map[string]string // of every process that the agent starts
+	EnvVars  map[string]string // of every process that the agent starts, besides a snapshot's
+	// Expiry says what becomes of it at its deadline; Expiry.Timeout is not read.
+	Expiry cube.Expiry
 	// Idempotency makes the request repeatable; see Create.
 	Idempotency *Idempotency
 
@@ -42,11 +42,9 @@ type Created struct {
 }
 
 const (
-	// createTimeout bounds a create, its wait for a slot included. E2B's SDKs
+	// createTimeout bounds a create or a resume, its wait for a slot included. E2B's SDKs
 	// give up after as long.
 	createTimeout = 60 * time.Second
-	// defaultTag is the tag of a template that has no other.
-	defaultTag = ":default"
 )
 
 // Create makes a sandbox and returns once its agent answers and has its
@@ -84,11 +82,8 @@ func (s *Sandboxes) Create(ctx context.Context, req CreateRequest) (Created, err
 }
 
 func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, error) {
-	template, ok := s.template(req.Template)
-	if !ok {
-		return Created{}, errNoTemplate(req.Template)
-	}
-	if err := mayUse(ctx, req.Template, template); err != nil {
+	from, err := s.originOf(ctx, req.Template)
+	if err != nil {
 		return Created{}, err
 	}
 	if req.Private && !req.Secure {
@@ -100,8 +95,19 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	if err := s.checkTimeout(req.Timeout); err != nil {
 		return Created{}, err
 	}
-	l := newLive(newSandbox(req, template))
-	if err := s.reserve(req.caller, l.sandbox); err != nil {
+	s.foreground.Add(1)
+	defer s.foreground.Add(-1)
+	sandbox := newSandbox(req, from)
+	if created, done, err := s.claim(ctx, req, sandbox, from); done {
+		return created, err
+	}
+	return s.launch(ctx, req.caller, sandbox, from, req.Idempotency)
+}
+
+// launch starts a new sandbox; its time to live begins when it runs.
+func (s *Sandboxes) launch(ctx context.Context, caller cube.Identity, sandbox cube.Sandbox, from origin, key *Idempotency) (Created, error) {
+	l := newLive(sandbox)
+	if err := s.reserve(caller, l); err != nil {
 		return Created{}, err
 	}
 	// From here on the sandbox has its places, and the end of ctx must not keep
@@ -111,15 +117,14 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	unhook := context.AfterFunc(s.ctx, cancel)
 	defer unhook()
 
-	queue, err := s.takeTurn(ctx, l.sandbox, req.Idempotency)
+	queue, err := s.takeTurn(ctx, sandbox, key)
 	if err != nil {
 		s.forget(l)
 		return Created{}, err
 	}
-	timings, err := s.start(ctx, l.sandbox, template.Snapshot, req.EnvVars)
-	var sandbox cube.Sandbox
+	timings, err := s.start(ctx, sandbox, from)
 	if err == nil {
-		sandbox, err = s.run(ctx, l, req.Timeout)
+		sandbox, err = s.begin(ctx, l)
 	}
 	if err != nil {
 		err = explain(ctx, s.ctx, err)
@@ -127,82 +132,57 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 		return Created{}, err
 	}
 	timings.Queue += queue
-	s.log.Info("sandbox started", "sandbox", l.id, "template", template.ID,
+	s.log.Info("sandbox started", "sandbox", l.id, "template", sandbox.Template,
 		"queue", timings.Queue, "root", timings.Root, "network", timings.Network, "boot", timings.Boot, "agent", timings.Agent)
 	return Created{Sandbox: sandbox, Timings: timings}, nil
 }
 
-// template finds a template by what a user calls it.
-func (s *Sandboxes) template(name string) (cube.Template, bool) {
-	t, ok := s.templates[strings.TrimSuffix(name, defaultTag)]
-	return t, ok
-}
-
-// Template returns the template that a name stands for, if the caller may use
-// it. Kind: NotFound, Forbidden.
-func (s *Sandboxes) Template(ctx context.Context, name string) (cube.Template, error) {
-	t, known := s.template(name)
-	if !known {
-		return t, errNoTemplate(name)
-	}
-	return t, mayUse(ctx, name, t)
-}
-
-// Templates returns those that the caller may use, by their ids.
-func (s *Sandboxes) Templates(ctx context.Context) []cube.Template {
-	byID := map[cube.TemplateID]cube.Template{}
-	for _, t := range s.templates {
-		if mayUse(ctx, string(t.ID), t) == nil {
-			byID[t.ID] = t
-		}
-	}
-	var list []cube.Template
-	for _, id := range slices.Sorted(maps.Keys(byID)) {
-		list = append(list, byID[id])
-	}
-	return list
-}
-
-func errNoTemplate(name string) error {
-	return cube.Errorf(cube.NotFound, "Template %.64q not found: write the id or alias of a template that this server has", name)
-}
-
-// reserve takes a sandbox's places, among MaxSandboxes and in its account;
+// reserve takes a new sandbox's places, among MaxSandboxes and in its account;
 // forget gives them back.
-func (s *Sandboxes) reserve(caller cube.Identity, sandbox cube.Sandbox) error {
+func (s *Sandboxes) reserve(caller cube.Identity, l *live) error {
+	return s.admit(l, func() error { return s.quota.Reserve(caller, l.id, l.sandbox.Resources) })
+}
+
+// admit takes a sandbox's places, if its account's can be had.
+func (s *Sandboxes) admit(l *live, account func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return errStopping()
 	}
 	if s.maxSandboxes > 0 && s.count >= s.maxSandboxes {
-		return cube.Errorf(cube.Exhausted, "This server runs at most %d sandboxes at once: kill one, or try again when one has reached its deadline", s.maxSandboxes)
+		return cube.Errorf(cube.Exhausted, "This server runs at most %d sandboxes at once: kill or pause one, or try again when one has reached its deadline", s.maxSandboxes)
 	}
-	if err := s.quota.Reserve(caller, sandbox.ID, sandbox.Resources); err != nil {
+	if err := account(); err != nil {
 		return err
 	}
 	s.count++
+	l.counted = true
+	if s.maxSandboxes > 0 {
+		s.pool.shrink(s.maxSandboxes - s.count)
+	}
 	return nil
 }
 
-func newSandbox(req CreateRequest, template cube.Template) cube.Sandbox {
+func newSandbox(req CreateRequest, from origin) cube.Sandbox {
 	started := now()
 	sandbox := cube.Sandbox{
 		ID:        cube.NewSandboxID(),
-		Template:  template.ID,
+		Template:  from.template,
+		Alias:     from.alias,
 		State:     cube.Starting,
 		StartedAt: started,
 		EndAt:     started.Add(req.Timeout),
-		Resources: template.Resources,
+		Resources: from.resources,
 		Metadata:  req.Metadata,
 		HostKey:   rand.Text(),
 		Internet:  req.Internet,
 		Owner:     req.caller.Owner(),
 		Account:   req.caller.Account(),
+		EnvVars:   from.with(req.EnvVars),
+		Expiry:    req.Expiry,
 	}
-	if len(template.Aliases) > 0 {
-		sandbox.Alias = template.Aliases[0]
-	}
+	sandbox.Expiry.Timeout = req.Timeout
 	if req.Secure {
 		sandbox.AccessToken = rand.Text()
 	}
@@ -241,21 +221,26 @@ func (s *Sandboxes) insert(ctx context.Context, sandbox cube.Sandbox, key *Idemp
 
 // start has the engine start the sandbox, whose turn it is, and gives the agent
 // its settings.
-func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, snapshot cube.SnapshotID, envVars map[string]string) (cube.Timings, error) {
+func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, from origin) (cube.Timings, error) {
 	timings, err := func() (cube.Timings, error) {
 		defer s.starts.Release()
-		return s.engine.Start(ctx, cube.StartRequest{
+		request := cube.StartRequest{
 			ID:        sandbox.ID,
-			Snapshot:  snapshot,
+			Snapshot:  from.snapshot,
 			Resources: sandbox.Resources,
 			Internet:  sandbox.Internet,
-		})
+		}
+		timings, err := s.engine.Start(ctx, request)
+		if err != nil && cube.KindOf(err) == cube.Exhausted && s.emptyPool() {
+			return s.engine.Start(ctx, request)
+		}
+		return timings, err
 	}()
 	if err != nil {
 		return cube.Timings{}, err
 	}
 	begun := time.Now()
-	if err := initAgent(ctx, s.engine, sandbox, envVars); err != nil {
+	if err := initAgent(ctx, s.engine, sandbox, from.hostKey); err != nil {
 		// Whatever kind it is of, to the user it is a fault of ours.
 		return cube.Timings{}, cube.WrapError(cube.Internal, err, "initialising the agent")
 	}
@@ -263,15 +248,15 @@ func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, snapshot cu
 	return timings, nil
 }
 
-// run makes a started sandbox a running one. Its time begins now: what it
+// begin makes a started sandbox a running one. Its time begins now: what it
 // waited for its start is not the user's loss.
-func (s *Sandboxes) run(ctx context.Context, l *live, timeout time.Duration) (cube.Sandbox, error) {
+func (s *Sandboxes) begin(ctx context.Context, l *live) (cube.Sandbox, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.add(l) // before the row: once it is listed it can be killed
 	next := l.sandbox
 	next.State = cube.Running
-	next.EndAt = now().Add(timeout)
+	next.EndAt = now().Add(next.Expiry.Timeout)
 	if err := s.save(l, next); err != nil {
 		return cube.Sandbox{}, err
 	}

@@ -44,6 +44,8 @@ func TestCreateGivesASandboxThatRuns(t *testing.T) {
 			Metadata:    map[string]string{"owner": "ada"},
 			AccessToken: got.AccessToken,
 			HostKey:     got.HostKey,
+			EnvVars:     map[string]string{"LANG": "C"},
+			Expiry:      cube.Expiry{Timeout: time.Minute},
 		})
 		read, err := s.Get(t.Context(), got.ID)
 		if err != nil {

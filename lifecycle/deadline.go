@@ -22,7 +22,7 @@ const (
 
 // SetTimeout sets the deadline of a running sandbox to d from now, be it sooner
 // or later than before. With 0 or less it has ended when SetTimeout returns, and
-// is removed soon after. Kinds: NotFound, Invalid (d is above the maximum).
+// is removed soon after; one that is paused at its deadline is paused then. Kinds: NotFound, Invalid (d is above the maximum).
 func (s *Sandboxes) SetTimeout(ctx context.Context, id cube.SandboxID, d time.Duration) error {
 	_, err := s.changeDeadline(ctx, id, d, func(time.Time, time.Time) bool { return true })
 	return err
@@ -44,26 +44,39 @@ func (s *Sandboxes) changeDeadline(ctx context.Context, id cube.SandboxID, d tim
 	if err != nil {
 		return cube.Sandbox{}, err
 	}
+	sandbox, pause, err := s.changeDeadlineOf(ctx, l, d, accept)
+	if err == nil && pause {
+		err = s.pause(ctx, l, pausing{memory: sandbox.Expiry.Memory, due: true})
+	}
+	return sandbox, err
+}
+
+// changeDeadlineOf does it, and tells whether the sandbox is to be paused now.
+func (s *Sandboxes) changeDeadlineOf(ctx context.Context, l *live, d time.Duration, accept func(changed, old time.Time) bool) (_ cube.Sandbox, pause bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sandbox.State != cube.Running {
-		return cube.Sandbox{}, notFound(l.sandbox)
+		return cube.Sandbox{}, false, notFound(l.sandbox)
 	}
 	next := l.sandbox
 	next.EndAt = now().Add(max(d, 0))
 	if !accept(next.EndAt, l.sandbox.EndAt) {
-		return l.sandbox, nil
+		return l.sandbox, false, nil
 	}
 	if err := s.save(l, next); err != nil {
-		return cube.Sandbox{}, err
+		return cube.Sandbox{}, false, err
 	}
-	s.setDeadline(l)
 	s.observe(ctx, EventTimeout, next)
-	if d > 0 {
-		return next, nil
+	switch {
+	case d > 0:
+		s.setDeadline(l)
+	case next.Expiry.Pause:
+		l.deadline.Store(0)
+		return next, true, nil
+	default:
+		_, err = s.endLocked(ctx, l, deadlineReached())
 	}
-	_, err = s.endLocked(ctx, l, deadlineReached())
-	return l.sandbox, err
+	return l.sandbox, false, err
 }
 
 func (s *Sandboxes) checkTimeout(d time.Duration) error {
@@ -126,18 +139,43 @@ func (s *Sandboxes) endExpired() time.Duration {
 	return time.Duration(next-now) * time.Millisecond
 }
 
-// expire ends a sandbox unless its deadline, or the clock, was moved meanwhile.
+// expire ends or pauses a sandbox unless its deadline, or the clock, was moved
+// meanwhile. One that cannot be paused runs on, and that is tried again: what is
+// in it would be lost.
 func (s *Sandboxes) expire(l *live) {
-	s.retry(l.id, "ending the sandbox at its deadline", func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.sandbox.State == cube.Running && l.sandbox.EndAt.After(time.Now()) {
-			s.setDeadline(l)
-			return nil
+	s.retry(l.id, "ending or pausing the sandbox at its deadline", func() error {
+		pause, err := s.endOrPause(l)
+		if err != nil || !pause.due {
+			return err
 		}
-		_, err := s.endLocked(context.Background(), l, deadlineReached())
+		err = s.pause(context.Background(), l, pause)
+		switch {
+		case err == nil:
+		case cube.KindOf(err) == cube.NotFound, cube.KindOf(err) == cube.Conflict: // somebody else was first
+			return nil
+		case cube.KindOf(err) == cube.Unsupported: // it never will be
+			_, err = s.end(context.Background(), l, deadlineReached())
+		}
 		return err
 	})
+}
+
+// endOrPause ends a sandbox whose deadline has passed, or returns how it is to be
+// paused.
+func (s *Sandboxes) endOrPause(l *live) (pausing, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.sandbox.State != cube.Running: // whoever is at work on it sets the next one
+		return pausing{}, nil
+	case l.sandbox.EndAt.After(time.Now()):
+		s.setDeadline(l)
+		return pausing{}, nil
+	case l.sandbox.Expiry.Pause:
+		return pausing{memory: l.sandbox.Expiry.Memory, due: true}, nil
+	}
+	_, err := s.endLocked(context.Background(), l, deadlineReached())
+	return pausing{}, err
 }
 
 // deleteOld deletes rows of sandboxes that ended long ago.

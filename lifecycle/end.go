@@ -23,8 +23,8 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
-// Kill ends a running sandbox and returns when nothing of it is left. by says
-// who asked and is kept with the end. For a sandbox that does not run it is
+// Kill ends a sandbox, a paused one too, and returns when nothing of it is left. by says
+// who asked and is kept with the end. For a sandbox that is not there it is
 // NotFound; for one that ends already, also by another Kill, it is so once
 // nothing is left. So of any number of kills one returns nil, as E2B's SDKs
 // expect: kill() is true for the first alone.
@@ -91,8 +91,10 @@ func (s *Sandboxes) endLocked(ctx context.Context, l *live, end cube.End) (bool,
 
 // endBegun does what follows once the row says Killing.
 func (s *Sandboxes) endBegun(l *live) {
-	l.deadline.Store(0)
-	close(l.done)
+	l.halt()
+	if l.interrupt != nil {
+		l.interrupt()
+	}
 	s.spawn(func() { s.remove(l) })
 }
 
@@ -104,9 +106,15 @@ func (s *Sandboxes) endSurely(ctx context.Context, l *live, end cube.End) {
 	})
 }
 
-// remove takes a sandbox from Killing to Gone.
+// remove takes a sandbox from Killing to Gone, once whoever is at work on it has
+// let go of it.
 func (s *Sandboxes) remove(l *live) {
-	if !s.stop(l.id) {
+	release, err := s.occupy(s.ctx, l)
+	if err != nil {
+		return
+	}
+	defer release()
+	if !s.stop(l.id) || !s.discard(l.id, l.snapshot()) {
 		return
 	}
 	noted := s.retry(l.id, "noting that the sandbox is gone", func() error {
@@ -143,15 +151,24 @@ func (s *Sandboxes) stop(id cube.SandboxID) bool {
 	})
 }
 
-// watch waits until the sandbox runs no more. Unless its end was decided here,
-// it has ended by itself.
-func (s *Sandboxes) watch(l *live) {
+// watch waits until the sandbox runs no more. Unless that was decided here, it
+// has ended by itself. run is the run that it watches.
+func (s *Sandboxes) watch(l *live, run <-chan struct{}) {
 	var exit cube.Exit
 	exited := s.retry(l.id, "watching the sandbox", func() (err error) {
 		exit, err = s.engine.Wait(s.ctx, l.id)
 		return err
 	})
 	if !exited {
+		return
+	}
+	// Whoever is at work on it may be the one who stopped it.
+	release, err := s.occupy(s.ctx, l)
+	if err != nil {
+		return
+	}
+	defer release()
+	if isClosed(run) {
 		return
 	}
 	end := cube.End{Reason: cube.EndCrashed, At: now(), Detail: exit.Detail}

@@ -66,6 +66,8 @@ func replay(sandbox cube.Sandbox, hash [32]byte, key *Idempotency) (Created, err
 		return Created{}, cube.Errorf(cube.Conflict, "This Idempotency-Key was used for another request: use a new key for each sandbox")
 	case sandbox.State == cube.Running:
 		return Created{Sandbox: sandbox, Replayed: true}, nil
+	case sandbox.State == cube.Pausing || sandbox.State == cube.Paused || sandbox.State == cube.Resuming:
+		return Created{}, cube.Errorf(cube.Conflict, "This Idempotency-Key made sandbox %s, which was paused since: connect to it", sandbox.ID)
 	case sandbox.End != nil:
 		return Created{}, cube.Errorf(cube.Conflict, "This Idempotency-Key made sandbox %s, which ended at %s (%s): use a new key for a new sandbox",
 			sandbox.ID, sandbox.End.At.Format(time.RFC3339), sandbox.End.Reason)

@@ -1,5 +1,5 @@
-// Package lifecycle is the life of sandboxes: create, deadline, kill, adoption
-// after a restart. It is the only writer of sandbox state. It must never know a
+// Package lifecycle is the life of sandboxes: create, deadline, pause, resume,
+// snapshot, fork, kill, adoption after a restart. It is the only writer of sandbox state. It must never know a
 // protocol, and never believe anything that comes out of a sandbox.
 //
 // A sandbox's row is written before its engine works and again after, so a
@@ -7,6 +7,9 @@
 // one update of one row, made while the sandbox's own lock is held; whoever
 // makes the step to Killing decides how the sandbox ended, and later ends change
 // nothing. From then on one goroutine removes it, and tries until it is removed.
+//
+// What takes the engine longer than a moment (pausing, resuming, keeping,
+// removing) is done by one at a time for a sandbox: whoever occupies it.
 package lifecycle
 
 import (
@@ -39,6 +42,12 @@ type Config struct {
 	// Quota is how much each account may have. nil means that only identities
 	// with limits of their own have some.
 	Quota *quota.Ledger
+	// PoolSize is how many sandboxes of each template wait, running, for whoever
+	// comes next, once somebody has asked for one; more under demand. 0 means none.
+	PoolSize int
+	// FreeMemory is what the machine has left, in bytes; nil if nobody knows. The
+	// pool takes no more than there is.
+	FreeMemory func() int64
 	// Tenancy says who sees whose sandboxes. "" means TenancyOff.
 	Tenancy cube.Tenancy
 	// Observe is called for each thing done to a sandbox, with the context of the
@@ -68,13 +77,16 @@ const (
 type Sandboxes struct {
 	store        cube.Store
 	engine       cube.Engine
-	templates    map[string]cube.Template // by id and by alias
 	maxTimeout   time.Duration
 	maxSandboxes int
 	quota        *quota.Ledger
 	tenancy      cube.Tenancy
 	observer     func(context.Context, Event)
 	log          *slog.Logger
+
+	pool       *pool
+	freeMemory func() int64
+	foreground atomic.Int32 // creates at work
 
 	starts *quota.Queue  // a slot for each start at work
 	stops  chan struct{} // holds one for each stop at work
@@ -83,31 +95,41 @@ type Sandboxes struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	mu       sync.Mutex // guards what follows; taken after a live's own
-	closed   bool
-	wg       sync.WaitGroup // every goroutine; grows only while not closed
-	live     map[cube.SandboxID]*live
-	count    int                      // rows that are not Gone
-	creating map[string]chan struct{} // by idempotency key, closed when decided
+	mu        sync.Mutex // guards what follows; taken after a live's own
+	closed    bool
+	wg        sync.WaitGroup // every goroutine; grows only while not closed
+	live      map[cube.SandboxID]*live
+	templates map[string]cube.Template // by id and by alias
+	count     int                      // sandboxes that have their places: paused ones have none
+	creating  map[string]chan struct{} // by idempotency key, closed when decided
+
+	naming sync.Mutex // held while a snapshot takes a name; taken before all others
 }
 
-// live is a sandbox from the moment when it runs until nothing of it is left;
-// before, only its creator knows it.
+// live is a sandbox from the moment when it first runs until nothing of it is
+// left; before, only its creator knows it.
 type live struct {
 	id    cube.SandboxID
 	owner cube.Owner
-	// trafficToken opens the ports that are not the agent's; "" for open ones.
-	trafficToken string
+	// accessToken opens the agent, trafficToken the other ports; "" for open ones.
+	accessToken, trafficToken string
 
-	done chan struct{} // closed when it is decided to end
-	gone chan struct{} // closed when nothing of it is left
+	occupied chan struct{} // holds one while somebody is at work on it: see occupy
+	gone     chan struct{} // closed when nothing of it is left
 
+	// run is closed when it stops running; each resume makes another.
+	run atomic.Pointer[chan struct{}]
+	// awake is whether its state is Running.
+	awake atomic.Bool
 	// deadline is what the scheduler goes by, without waiting for mu: Unix
 	// milliseconds, 0 for none or for one that it has seen pass.
 	deadline atomic.Int64
 
-	mu      sync.Mutex // guards what follows; held over the store's writes, which keeps their order
-	sandbox cube.Sandbox
+	counted bool // it has its places: see reserve; guarded by Sandboxes.mu
+
+	mu        sync.Mutex // guards what follows; held over the store's writes, which keeps their order
+	sandbox   cube.Sandbox
+	interrupt context.CancelFunc // ends the engine's work on it, nil for none
 }
 
 // New returns the sandboxes of a server. Recover comes next, Close last.
@@ -136,7 +158,11 @@ func New(cfg Config) *Sandboxes {
 			s.templates[name] = t
 		}
 	}
+	s.pool, s.freeMemory = newPool(cfg.PoolSize, s.dropSpare), cfg.FreeMemory
 	s.spawn(s.watchDeadlines)
+	if cfg.PoolSize > 0 {
+		s.spawn(s.fillPool)
+	}
 	s.spawn(s.deleteOld)
 	return s
 }
@@ -150,6 +176,7 @@ func (s *Sandboxes) Close() {
 	s.mu.Unlock()
 	s.cancel()
 	s.wg.Wait()
+	s.drainPool()
 }
 
 // spawn runs f in a goroutine that Close waits for; not at all once closed,
@@ -167,20 +194,42 @@ func errStopping() error {
 }
 
 func newLive(sandbox cube.Sandbox) *live {
-	return &live{
+	l := &live{
 		id:           sandbox.ID,
 		owner:        sandbox.Owner,
+		accessToken:  sandbox.AccessToken,
 		trafficToken: sandbox.TrafficToken,
-		done:         make(chan struct{}),
+		occupied:     make(chan struct{}, 1),
 		gone:         make(chan struct{}),
 		sandbox:      sandbox,
+	}
+	l.begin()
+	l.awake.Store(sandbox.State == cube.Running)
+	return l
+}
+
+// begin makes a new run; l.mu is held, or nobody else knows it.
+func (l *live) begin() {
+	run := make(chan struct{})
+	l.run.Store(&run)
+}
+
+// over returns a channel that is closed when the sandbox stops running.
+func (l *live) over() <-chan struct{} { return *l.run.Load() }
+
+// halt ends the run; l.mu is held.
+func (l *live) halt() {
+	l.deadline.Store(0)
+	if run := *l.run.Load(); !isClosed(run) {
+		close(run)
 	}
 }
 
 // tend has a running sandbox end at its deadline, or when it dies; l.mu is held.
 func (s *Sandboxes) tend(l *live) {
 	s.setDeadline(l)
-	s.spawn(func() { s.watch(l) })
+	run := l.over()
+	s.spawn(func() { s.watch(l, run) })
 }
 
 // add makes a sandbox known to all.
@@ -190,7 +239,8 @@ func (s *Sandboxes) add(l *live) {
 	s.live[l.id] = l
 }
 
-// find returns a sandbox that runs or is being removed, nil if there is none.
+// find returns a sandbox that runs, is paused or is being removed, nil if there
+// is none.
 func (s *Sandboxes) find(id cube.SandboxID) *live {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,8 +252,16 @@ func (s *Sandboxes) forget(l *live) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, l.id)
-	s.count--
-	s.quota.Release(l.id)
+	s.uncount(l)
+}
+
+// uncount gives back a sandbox's places, if it has them; s.mu is held.
+func (s *Sandboxes) uncount(l *live) {
+	if l.counted {
+		l.counted = false
+		s.count--
+		s.quota.Release(l.id)
+	}
 }
 
 // save replaces a sandbox's row and then what is known of it; l.mu is held. It
@@ -220,6 +278,7 @@ func (s *Sandboxes) save(l *live, next cube.Sandbox) error {
 		return err
 	}
 	l.sandbox = next
+	l.awake.Store(next.State == cube.Running)
 	return nil
 }
 

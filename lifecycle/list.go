@@ -17,7 +17,8 @@ const MaxPage = 100
 // Query selects and orders a list. The zero value of a field filters nothing.
 type Query struct {
 	Metadata map[string]string // every pair must be there
-	// States are the wanted ones. Only running sandboxes are ever listed.
+	// States are the wanted ones, Running and Paused; none for both. One that is
+	// becoming either is listed as paused.
 	States       []cube.State
 	Template     string    // id or alias
 	StartedAfter time.Time // at or after it
@@ -33,7 +34,7 @@ type Page struct {
 	TotalRunning int    // running sandboxes that match, of all pages
 }
 
-// List returns a page of the caller's running sandboxes, by their start and then their
+// List returns a page of the caller's running and paused sandboxes, by their start and then their
 // id. Sandboxes that start or end between two pages neither move nor repeat
 // others. Kind: Invalid (limit or cursor).
 func (s *Sandboxes) List(ctx context.Context, q Query) (Page, error) {
@@ -44,15 +45,12 @@ func (s *Sandboxes) List(ctx context.Context, q Query) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	if len(q.States) > 0 && !slices.Contains(q.States, cube.Running) {
-		return Page{}, nil
-	}
 	_, sees, err := s.owner(ctx)
 	if err != nil {
 		return Page{}, err
 	}
-	rows, total, err := s.store.ListSandboxes(ctx, cube.SandboxQuery{
-		States:       []cube.State{cube.Running},
+	query := cube.SandboxQuery{
+		States:       rowStates(q.States),
 		Metadata:     q.Metadata,
 		Template:     s.templateID(q.Template),
 		Owner:        sees,
@@ -60,9 +58,22 @@ func (s *Sandboxes) List(ctx context.Context, q Query) (Page, error) {
 		Ascending:    q.Ascending,
 		After:        after,
 		Limit:        q.Limit + 1, // one more tells whether there is a next page
-	})
+	}
+	if len(query.States) == 0 { // states that are never listed
+		return Page{}, nil
+	}
+	rows, total, err := s.store.ListSandboxes(ctx, query)
 	if err != nil {
 		return Page{}, err
+	}
+	switch {
+	case query.States[0] != cube.Running:
+		total = 0
+	case len(query.States) > 1:
+		query.States, query.Limit = []cube.State{cube.Running}, 1
+		if _, total, err = s.store.ListSandboxes(ctx, query); err != nil {
+			return Page{}, err
+		}
 	}
 	page := Page{Sandboxes: rows, TotalRunning: total}
 	if len(rows) > q.Limit {
@@ -70,6 +81,18 @@ func (s *Sandboxes) List(ctx context.Context, q Query) (Page, error) {
 		page.NextCursor = formatCursor(rows[q.Limit-1])
 	}
 	return page, nil
+}
+
+// rowStates are the states that rows have of the ones that are asked for.
+func rowStates(asked []cube.State) []cube.State {
+	var states []cube.State
+	if len(asked) == 0 || slices.Contains(asked, cube.Running) {
+		states = append(states, cube.Running)
+	}
+	if len(asked) == 0 || slices.Contains(asked, cube.Paused) {
+		states = append(states, cube.Pausing, cube.Paused, cube.Resuming)
+	}
+	return states
 }
 
 // templateID is the id of a template that a user names. A name that is not
@@ -95,22 +118,33 @@ func parseCursor(cursor string) (*cube.SandboxCursor, error) {
 	if cursor == "" {
 		return nil, nil
 	}
-	invalid := cube.Errorf(cube.Invalid, "This is not the token of a next page: pass on the one that the last page came with, or none for the first page")
-	if len(cursor) > maxCursor {
-		return nil, invalid
-	}
-	place, err := base64.RawURLEncoding.DecodeString(cursor)
+	ms, name, err := decodePlace(cursor)
 	if err != nil {
-		return nil, invalid
-	}
-	at, name, _ := strings.Cut(string(place), " ")
-	ms, err := strconv.ParseInt(at, 10, 64)
-	if err != nil {
-		return nil, invalid
+		return nil, err
 	}
 	id, err := cube.ParseSandboxID(name)
 	if err != nil {
-		return nil, invalid
+		return nil, errBadCursor()
 	}
 	return &cube.SandboxCursor{StartedAt: time.UnixMilli(ms).UTC(), ID: id}, nil
+}
+
+func errBadCursor() error {
+	return cube.Errorf(cube.Invalid, "This is not the token of a next page: pass on the one that the last page came with, or none for the first page")
+}
+
+// decodePlace reads a time in Unix milliseconds and an id.
+func decodePlace(cursor string) (ms int64, id string, err error) {
+	if len(cursor) > maxCursor {
+		return 0, "", errBadCursor()
+	}
+	place, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return 0, "", errBadCursor()
+	}
+	at, id, _ := strings.Cut(string(place), " ")
+	if ms, err = strconv.ParseInt(at, 10, 64); err != nil {
+		return 0, "", errBadCursor()
+	}
+	return ms, id, nil
 }

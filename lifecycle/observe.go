@@ -14,6 +14,8 @@ type EventKind string
 const (
 	EventCreated EventKind = "created" // it runs
 	EventTimeout EventKind = "timeout" // it has another deadline
+	EventPaused  EventKind = "paused"  // nothing of it runs; it is kept
+	EventResumed EventKind = "resumed" // it runs again
 	EventEnded   EventKind = "ended"   // it was decided that it ends
 )
 
@@ -45,7 +47,7 @@ func (s *Sandboxes) observe(ctx context.Context, kind EventKind, sandbox cube.Sa
 }
 
 // Owner returns to whom a sandbox belongs, whoever asks; the zero Owner if it
-// does not run.
+// is not there.
 func (s *Sandboxes) Owner(id cube.SandboxID) cube.Owner {
 	if l := s.find(id); l != nil {
 		return l.owner
@@ -53,9 +55,29 @@ func (s *Sandboxes) Owner(id cube.SandboxID) cube.Owner {
 	return cube.Owner{}
 }
 
-// Count is how many sandboxes exist, those that start or end included.
+// Count is how many sandboxes run, those that start or end included.
 func (s *Sandboxes) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.count
+}
+
+// Gauges are numbers of sandboxes of one moment.
+type Gauges struct {
+	Running int // those that start or end included
+	Paused  int // those that are paused
+	Pooled  int // that run for whoever comes next: see pool
+}
+
+// Gauges returns how many sandboxes there are now.
+func (s *Sandboxes) Gauges() Gauges {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := Gauges{Running: s.count, Pooled: s.pool.count()}
+	for _, l := range s.live {
+		if !l.counted {
+			g.Paused++
+		}
+	}
+	return g
 }

@@ -21,6 +21,10 @@ func (w *world) leave(state cube.State, runs bool) cube.SandboxID {
 		ID: cube.NewSandboxID(), Template: "tbase", State: state,
 		StartedAt: now(), EndAt: now().Add(5 * time.Minute),
 	}
+	switch state {
+	case cube.Pausing, cube.Paused, cube.Resuming:
+		sandbox.Snapshot, sandbox.SnapshotMemory = cube.NewSnapshotID(), true
+	}
 	if state == cube.Killing || state == cube.Gone {
 		sandbox.End = &cube.End{Reason: cube.EndKilled, At: now(), Detail: "a request killed it"}
 	}

@@ -8,7 +8,7 @@ import (
 	"cube"
 )
 
-// Get returns a running sandbox. Kind: NotFound, which carries the End of one
+// Get returns a sandbox that runs or is paused, or is becoming either. Kind: NotFound, which carries the End of one
 // that has ended, for as long as its row is kept.
 //
 // To this and every other method that names a sandbox for the caller of ctx, one
@@ -18,10 +18,12 @@ func (s *Sandboxes) Get(ctx context.Context, id cube.SandboxID) (cube.Sandbox, e
 	if err != nil {
 		return cube.Sandbox{}, err
 	}
-	if sandbox.State != cube.Running {
-		return cube.Sandbox{}, notFound(sandbox)
+	switch sandbox.State {
+	case cube.Running, cube.Pausing, cube.Paused, cube.Resuming:
+		return sandbox, nil
+	case cube.Starting, cube.Killing, cube.Gone:
 	}
-	return sandbox, nil
+	return cube.Sandbox{}, notFound(sandbox)
 }
 
 // row is the row of a sandbox of the caller's.
@@ -45,15 +47,6 @@ func (s *Sandboxes) findFor(ctx context.Context, id cube.SandboxID) (*live, erro
 	return l, s.mayTouch(ctx, id, l.owner)
 }
 
-// TrafficToken returns what opens the ports of a sandbox that are not the
-// agent's; "" if they are open, or it does not run.
-func (s *Sandboxes) TrafficToken(id cube.SandboxID) string {
-	if l := s.find(id); l != nil {
-		return l.trafficToken
-	}
-	return ""
-}
-
 // Dial opens a stream to a TCP port of a running sandbox, whoever asks: what
 // runs inside decides with its own tokens. Kinds: NotFound, Unavailable
 // (nothing listens there).
@@ -70,17 +63,17 @@ func (s *Sandboxes) Stats(ctx context.Context, id cube.SandboxID) (cube.Stats, e
 	if err != nil {
 		return cube.Stats{}, err
 	}
-	if isClosed(l.done) {
+	if isClosed(l.over()) {
 		return cube.Stats{}, s.notRunning(ctx, id)
 	}
 	return s.engine.Stats(ctx, id)
 }
 
-// Done returns a channel that is closed when the sandbox stops being Running,
-// or is closed already if it does not run.
+// Done returns a channel that is closed when the sandbox runs no more, or is
+// closed already if it does not run.
 func (s *Sandboxes) Done(id cube.SandboxID) <-chan struct{} {
 	if l := s.find(id); l != nil {
-		return l.done
+		return l.over()
 	}
 	return closed
 }

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"slices"
 
 	"cube"
 )
@@ -47,16 +46,6 @@ func (s *Sandboxes) mayTouch(ctx context.Context, id cube.SandboxID, owner cube.
 
 func errNoSandbox(id cube.SandboxID) error {
 	return cube.Errorf(cube.NotFound, "Sandbox %s not found", id)
-}
-
-// mayUse refuses a template that the caller's credential is not for.
-func mayUse(ctx context.Context, name string, template cube.Template) error {
-	allowed := cube.IdentityFrom(ctx).Templates
-	if allowed == nil || slices.Contains(allowed, string(template.ID)) ||
-		slices.ContainsFunc(template.Aliases, func(alias string) bool { return slices.Contains(allowed, alias) }) {
-		return nil
-	}
-	return cube.Errorf(cube.Forbidden, "This credential may not use the template %.64q", name)
 }
 
 // keyOf is an idempotency key as rows hold it: under tenancy each tenant has its

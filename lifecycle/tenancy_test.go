@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -37,6 +38,29 @@ var touches = []struct {
 	}},
 	{"set the timeout", func(ctx context.Context, s *Sandboxes, id cube.SandboxID) error {
 		return s.SetTimeout(ctx, id, 2*time.Hour)
+	}},
+	{"snapshot", func(ctx context.Context, s *Sandboxes, id cube.SandboxID) error {
+		_, err := s.CreateSnapshot(ctx, id, "")
+		return err
+	}},
+	{"fork", func(ctx context.Context, s *Sandboxes, id cube.SandboxID) error {
+		children, err := s.Fork(ctx, id, 1, time.Minute)
+		for _, child := range children {
+			if child.Err == nil {
+				child.Err = s.Kill(ctx, child.Sandbox.ID, "x")
+			}
+			err = cmp.Or(err, child.Err)
+		}
+		return err
+	}},
+	{"pause", func(ctx context.Context, s *Sandboxes, id cube.SandboxID) error { return s.Pause(ctx, id, true) }},
+	{"resume", func(ctx context.Context, s *Sandboxes, id cube.SandboxID) error {
+		_, err := s.Resume(ctx, id, time.Hour, nil, true)
+		return err
+	}},
+	{"connect", func(ctx context.Context, s *Sandboxes, id cube.SandboxID) error {
+		_, _, err := s.Connect(ctx, id, time.Hour, true)
+		return err
 	}},
 	{"kill", func(ctx context.Context, s *Sandboxes, id cube.SandboxID) error { return s.Kill(ctx, id, "x") }},
 }

@@ -108,8 +108,21 @@ func (w *world) wantNothingLeft() {
 	if left := w.machine(); len(left) > 0 {
 		w.t.Errorf("the engine still has %v", left)
 	}
-	if left := w.rows(cube.Starting, cube.Running, cube.Killing); len(left) > 0 {
+	if left := w.rows(cube.Starting, cube.Running, cube.Pausing, cube.Paused, cube.Resuming, cube.Killing); len(left) > 0 {
 		w.t.Errorf("rows that have not ended: %v", ids(left))
+	}
+	w.wantSnapshots(0)
+}
+
+// wantSnapshots checks how many snapshots the engine has.
+func (w *world) wantSnapshots(want int) {
+	w.t.Helper()
+	list, err := w.engine.Snapshots(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(list) != want {
+		w.t.Errorf("the engine has the snapshots %v, want %d", list, want)
 	}
 }
 

@@ -90,6 +90,28 @@ func (l *Ledger) Reserve(id cube.Identity, sandbox cube.SandboxID, need cube.Res
 	return nil
 }
 
+// Readmit gives a sandbox that was made before, and had its place then, a place in
+// its account again, or refuses and changes nothing. own are the limits of who
+// asks, if it is its account's. It is no create, and counts as none. Kind:
+// Exhausted.
+func (l *Ledger) Readmit(name string, own cube.Limits, sandbox cube.SandboxID, need cube.Resources) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, has := l.places[sandbox]; has {
+		return nil
+	}
+	l.sweep(time.Now())
+	a := l.accounts[name]
+	if a == nil {
+		a = &account{} // kept only once it is admitted
+	}
+	if err := a.fits(need, before(own, l.limits)); err != nil {
+		return err
+	}
+	l.add(name, a, sandbox, need)
+	return nil
+}
+
 // Adopt gives a sandbox that exists its place, however much its account has: a
 // server that starts again counts what the last one admitted.
 func (l *Ledger) Adopt(name string, sandbox cube.SandboxID, need cube.Resources) {

@@ -123,6 +123,9 @@ func (e ListSandboxesParamsOrder) Valid() bool {
 
 // ConnectSandbox defines model for ConnectSandbox.
 type ConnectSandbox struct {
+	// Memory False starts a paused sandbox from its files, which can be done if it was paused without memory.
+	Memory *bool `json:"memory,omitempty"`
+
 	// Timeout Seconds from now; 300 by default in the second version, required in the first.
 	Timeout *int64 `json:"timeout,omitempty"`
 }
@@ -150,6 +153,14 @@ type Error struct {
 
 	// Message A sentence that says what can be done.
 	Message string `json:"message"`
+}
+
+// ForkSandbox defines model for ForkSandbox.
+type ForkSandbox struct {
+	Count *int64 `json:"count,omitempty"`
+
+	// Timeout Seconds from now.
+	Timeout *int64 `json:"timeout,omitempty"`
 }
 
 // Health defines model for Health.
@@ -193,8 +204,15 @@ type ListedSandbox struct {
 
 // NewSandbox defines model for NewSandbox.
 type NewSandbox struct {
-	AllowInternetAccess *bool      `json:"allow_internet_access,omitempty"`
-	EnvVars             *StringMap `json:"envVars,omitempty"`
+	AllowInternetAccess *bool `json:"allow_internet_access,omitempty"`
+
+	// AutoPause Pauses the sandbox at its deadline instead of ending it.
+	AutoPause *bool `json:"autoPause,omitempty"`
+
+	// AutoPauseMemory False keeps its files alone then. Needs autoPause.
+	AutoPauseMemory *bool              `json:"autoPauseMemory,omitempty"`
+	AutoResume      *SandboxAutoResume `json:"autoResume,omitempty"`
+	EnvVars         *StringMap         `json:"envVars,omitempty"`
 
 	// Mcp The SDK starts the gateway with it; the server only looks at its form.
 	Mcp      *map[string]interface{} `json:"mcp,omitempty"`
@@ -217,10 +235,34 @@ type NewSandboxNetwork struct {
 	AllowPublicTraffic *bool `json:"allowPublicTraffic,omitempty"`
 }
 
+// NewSnapshot defines model for NewSnapshot.
+type NewSnapshot struct {
+	// Name A name, alone or with a tag: a-z, 0-9, - and _. Another snapshot of yours that has it is replaced.
+	Name string `json:"name,omitempty"`
+}
+
 // NewTeamAPIKey defines model for NewTeamAPIKey.
 type NewTeamAPIKey struct {
 	// Name 1 to 64 printable characters, no blank at the ends, not in use by another key.
 	Name string `json:"name"`
+}
+
+// PauseSandbox defines model for PauseSandbox.
+type PauseSandbox struct {
+	// Memory False keeps the files alone.
+	Memory *bool `json:"memory,omitempty"`
+}
+
+// ResumedSandbox defines model for ResumedSandbox.
+type ResumedSandbox struct {
+	// AutoPause What becomes of it at its next deadline; as it was without.
+	AutoPause *bool `json:"autoPause,omitempty"`
+
+	// Memory As of connecting.
+	Memory *bool `json:"memory,omitempty"`
+
+	// Timeout Seconds from now.
+	Timeout *int64 `json:"timeout,omitempty"`
 }
 
 // Sandbox defines model for Sandbox.
@@ -240,6 +282,12 @@ type Sandbox struct {
 
 	// TrafficAccessToken Opens the other ports of a sandbox without public traffic, as the header E2b-Traffic-Access-Token.
 	TrafficAccessToken *string `json:"trafficAccessToken,omitempty"`
+}
+
+// SandboxAutoResume defines model for SandboxAutoResume.
+type SandboxAutoResume struct {
+	// Enabled Traffic wakes the sandbox when it is paused, if it was with its memory.
+	Enabled bool `json:"enabled"`
 }
 
 // SandboxDetail defines model for SandboxDetail.
@@ -277,6 +325,12 @@ type SandboxEnd struct {
 // SandboxEndReason defines model for SandboxEnd.Reason.
 type SandboxEndReason string
 
+// SandboxForkResult A sandbox, or why there is none.
+type SandboxForkResult struct {
+	Error   *Error   `json:"error,omitempty"`
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
+}
+
 // SandboxLifecycle defines model for SandboxLifecycle.
 type SandboxLifecycle struct {
 	AutoResume bool                      `json:"autoResume"`
@@ -304,6 +358,14 @@ type SandboxState string
 type SandboxTimeout struct {
 	// Timeout Seconds from now.
 	Timeout int64 `json:"timeout"`
+}
+
+// SnapshotInfo defines model for SnapshotInfo.
+type SnapshotInfo struct {
+	Names []string `json:"names"`
+
+	// SnapshotID Its name or id with its tag. Write it as templateID of a new sandbox.
+	SnapshotID string `json:"snapshotID"`
 }
 
 // StringMap defines model for StringMap.
@@ -380,8 +442,17 @@ type ConnectedSandbox = Sandbox
 // CreatedSandbox defines model for CreatedSandbox.
 type CreatedSandbox = Sandbox
 
+// CreatedSnapshot defines model for CreatedSnapshot.
+type CreatedSnapshot = SnapshotInfo
+
+// ForkedSandboxes defines model for ForkedSandboxes.
+type ForkedSandboxes = []SandboxForkResult
+
 // ListedSandboxes defines model for ListedSandboxes.
 type ListedSandboxes = []ListedSandbox
+
+// Snapshots defines model for Snapshots.
+type Snapshots = []SnapshotInfo
 
 // TeamAPIKeys defines model for TeamAPIKeys.
 type TeamAPIKeys = []TeamAPIKey
@@ -402,6 +473,19 @@ type CreateSandboxParams struct {
 	// with the same sandbox, with another body with 409. 1 to 255 printable
 	// ASCII characters.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListSnapshotsParams defines parameters for ListSnapshots.
+type ListSnapshotsParams struct {
+	// SandboxID Only those of this sandbox.
+	SandboxID *string `form:"sandboxID,omitempty" json:"sandboxID,omitempty"`
+
+	// Name Only those of this name or id, with a tag or of all.
+	Name  *string `form:"name,omitempty" json:"name,omitempty"`
+	Limit *int    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// NextToken X-Next-Token of the page before.
+	NextToken *string `form:"nextToken,omitempty" json:"nextToken,omitempty"`
 }
 
 // ListTemplatesParams defines parameters for ListTemplates.
@@ -457,8 +541,22 @@ type CreateSandboxJSONRequestBody = NewSandbox
 // ConnectSandboxJSONRequestBody defines body for ConnectSandbox for application/json ContentType.
 type ConnectSandboxJSONRequestBody = ConnectSandbox
 
+// ForkSandboxJSONRequestBody defines body for ForkSandbox for application/json ContentType.
+type ForkSandboxJSONRequestBody = ForkSandbox
+
+// PauseSandboxJSONRequestBody defines body for PauseSandbox for application/json ContentType.
+type PauseSandboxJSONRequestBody = PauseSandbox
+
 // RefreshSandboxJSONRequestBody defines body for RefreshSandbox for application/json ContentType.
 type RefreshSandboxJSONRequestBody = SandboxRefresh
+
+// ResumeSandboxJSONRequestBody defines body for ResumeSandbox for application/json ContentType.
+//
+// Deprecated: this type has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+type ResumeSandboxJSONRequestBody = ResumedSandbox
+
+// CreateSnapshotJSONRequestBody defines body for CreateSnapshot for application/json ContentType.
+type CreateSnapshotJSONRequestBody = NewSnapshot
 
 // SetSandboxTimeoutJSONRequestBody defines body for SetSandboxTimeout for application/json ContentType.
 type SetSandboxTimeoutJSONRequestBody = SandboxTimeout

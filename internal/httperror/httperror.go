@@ -62,13 +62,9 @@ func Status(kind cube.Kind) int {
 // Write answers with err. An error that is no cube.Error, and an Internal one
 // whose message is empty, is a 500 that says nothing of its cause.
 func Write(w http.ResponseWriter, err error) {
-	b := body{Message: internalMessage}
-	kind := cube.Internal
+	var b body
+	b.Code, b.Message = Describe(err)
 	if e, ok := errors.AsType[*cube.Error](err); ok {
-		kind = e.Kind
-		if e.Message != "" {
-			b.Message = e.Message
-		}
 		if e.Ended != nil {
 			b.Ended = &ended{Reason: e.Ended.Reason, At: e.Ended.At, By: e.Ended.By, Detail: e.Ended.Detail}
 		}
@@ -77,8 +73,20 @@ func Write(w http.ResponseWriter, err error) {
 			w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 		}
 	}
-	b.Code = Status(kind)
 	writeBody(w, b)
+}
+
+// Describe returns the status and the message with which err is answered, where
+// an answer holds several.
+func Describe(err error) (status int, message string) {
+	e, ok := errors.AsType[*cube.Error](err)
+	switch {
+	case !ok:
+		return http.StatusInternalServerError, internalMessage
+	case e.Message == "":
+		return Status(e.Kind), internalMessage
+	}
+	return Status(e.Kind), e.Message
 }
 
 // WriteStatus answers with a status that has no kind, such as 405.
