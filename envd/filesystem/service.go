@@ -18,6 +18,7 @@ import (
 
 	pb "cube/envd/gen/filesystem"
 	"cube/envd/users"
+	"cube/envd/watch"
 )
 
 // Config is what the service asks the agent for.
@@ -30,6 +31,7 @@ type Config struct {
 type Service struct {
 	cfg     Config
 	watches atomic.Int64 // that there are now
+	budget  *watch.Budget
 
 	mu     sync.Mutex
 	polled map[string]*polled // by id
@@ -37,7 +39,9 @@ type Service struct {
 }
 
 // NewService makes the service. Close ends it.
-func NewService(cfg Config) *Service { return &Service{cfg: cfg, polled: map[string]*polled{}} }
+func NewService(cfg Config) *Service {
+	return &Service{cfg: cfg, budget: watch.NewBudget(maxWatchedBytes, maxWatchedDirectories), polled: map[string]*polled{}}
+}
 
 // locate finds out whose request it is and which path is meant.
 func (s *Service) locate(header http.Header, path string) (users.User, string, error) {

@@ -19,9 +19,17 @@ import (
 	"cube/envd/watch"
 )
 
-// maxWatches bounds the watches of all clients together. Each holds some 200 KiB
-// of the sandbox's memory, most of it the buffer that its events are read into.
-const maxWatches = 256
+// The bounds of all clients' watches together.
+const (
+	// maxWatches is as many as a busy directory may have before gVisor's kernel,
+	// which keeps each change once for each, needs more memory than there is. One
+	// at rest holds some 200 KiB, most of it the buffer that events are read into.
+	maxWatches = 128
+	// maxWatchedBytes of events are kept until somebody takes them.
+	maxWatchedBytes = 16 << 20
+	// maxWatchedDirectories are watched.
+	maxWatchedDirectories = 32 << 10
+)
 
 // kinds are the changes in the protocol's words.
 var kinds = map[watch.Op]pb.EventType{
@@ -71,7 +79,7 @@ func (s *Service) open(header http.Header, r asked) (*watched, error) {
 		s.watches.Add(-1)
 		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("%d directories are watched: end a watch before the next", maxWatches))
 	}
-	w, err := watch.New(path, r.GetRecursive())
+	w, err := watch.New(path, r.GetRecursive(), s.budget)
 	if err != nil {
 		s.watches.Add(-1)
 		return nil, watchError(path, err)

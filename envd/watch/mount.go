@@ -17,5 +17,5 @@ func IsOverNetwork(dir string) (bool, error) {
 	if err := unix.Statfs(dir, &on); err != nil {
 		return false, err
 	}
-	return overNetwork[int64(uint32(on.Type))], nil //nolint:unconvert // int32 on some machines
+	return overNetwork[int64(uint32(on.Type))], nil
 }

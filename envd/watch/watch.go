@@ -6,7 +6,6 @@
 package watch
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -17,12 +16,14 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// The bounds of one watch.
+// The bounds of one watch. A Budget bounds all together.
 const (
 	// MaxEvents are kept until somebody takes them.
 	MaxEvents = 8192
 	// MaxDirectories may be watched below one.
 	MaxDirectories = 8192
+	// maxAtOnce are given to somebody who waits, who may be slow to pass them on.
+	maxAtOnce = 256
 )
 
 // Errors of a watch that cannot go on. What was seen before is still told.
@@ -55,6 +56,7 @@ type Watch struct {
 	dir       string
 	recursive bool
 	watcher   *fsnotify.Watcher
+	budget    *Budget
 	reading   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -64,15 +66,17 @@ type Watch struct {
 	changed chan struct{} // closed and replaced when events or failure change
 }
 
-// New begins to watch a directory, and those in it if it is recursive.
-func New(dir string, recursive bool) (*Watch, error) {
+// New begins to watch a directory, and those in it if it is recursive. It spends
+// of the budget until it is closed.
+func New(dir string, recursive bool, budget *Budget) (*Watch, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{dir: dir, recursive: recursive, watcher: watcher, known: map[string]bool{}, changed: make(chan struct{})}
+	w := &Watch{dir: dir, recursive: recursive, watcher: watcher, budget: budget, known: map[string]bool{}, changed: make(chan struct{})}
 	if err := w.add(dir, false); err != nil {
 		_ = watcher.Close()
+		w.release()
 		return nil, err
 	}
 	w.reading.Go(w.read)
@@ -84,46 +88,14 @@ func (w *Watch) Close() {
 	_ = w.watcher.Close()
 	w.reading.Wait()
 	w.fail(ErrClosed)
+	w.release()
 }
 
-// Take returns the events since it was last called, at once. The error is that of
-// a watch that has ended, once all that it saw is taken.
-func (w *Watch) Take() ([]Event, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.take()
-}
-
-func (w *Watch) take() ([]Event, error) {
-	events := w.events
-	w.events = nil
-	if len(events) > 0 {
-		return events, nil
-	}
-	return nil, w.failure
-}
-
-// Wait is Take once there is something to take, or ctx ends.
-func (w *Watch) Wait(ctx context.Context) ([]Event, error) {
-	for {
-		w.mu.Lock()
-		events, err := w.take()
-		changed := w.changed
-		w.mu.Unlock()
-		if len(events) > 0 || err != nil {
-			return events, err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// read takes what the kernel says as soon as it says it.
+// read takes what the kernel says as soon as it says it, until the watch cannot
+// go on: then the kernel must keep no more for it.
 func (w *Watch) read() {
-	for {
+	defer w.watcher.Close()
+	for !w.hasFailed() {
 		select {
 		case event, open := <-w.watcher.Events:
 			if !open {
@@ -207,10 +179,11 @@ func (w *Watch) watch(dir string) error {
 	if w.known[dir] {
 		return nil
 	}
-	if len(w.known) == MaxDirectories {
+	if len(w.known) == MaxDirectories || !w.budget.directories.spend(1) {
 		return ErrTooManyDirectories
 	}
 	if err := w.watcher.Add(dir); err != nil {
+		w.budget.directories.give(1)
 		return err
 	}
 	w.known[dir] = true
@@ -231,34 +204,4 @@ func (w *Watch) forget(dir string) {
 			_ = w.watcher.Remove(path) // gone by itself if the directory is removed
 		}
 	}
-}
-
-// put keeps an event; one that says the same as the last adds nothing.
-func (w *Watch) put(event Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch n := len(w.events); {
-	case w.failure != nil, n > 0 && w.events[n-1] == event:
-		return
-	case n == MaxEvents:
-		w.failure = ErrTooManyEvents
-	default:
-		w.events = append(w.events, event)
-	}
-	w.signal()
-}
-
-func (w *Watch) fail(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failure == nil {
-		w.failure = err
-		w.signal()
-	}
-}
-
-// signal wakes whoever waits. mu is held.
-func (w *Watch) signal() {
-	close(w.changed)
-	w.changed = make(chan struct{})
 }

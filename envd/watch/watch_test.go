@@ -20,7 +20,7 @@ const patience = time.Minute
 
 func mustWatch(t *testing.T, dir string, recursive bool) *Watch {
 	t.Helper()
-	w, err := New(dir, recursive)
+	w, err := New(dir, recursive, plenty())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 }
 
 func TestWhatSaysTheSameIsToldOnce(t *testing.T) {
-	w := &Watch{changed: make(chan struct{})}
+	w := &Watch{changed: make(chan struct{}), budget: plenty()}
 	for range 3 * MaxEvents {
 		w.put(Event{"hot", Write})
 	}
@@ -151,7 +151,7 @@ func TestAWatchThatMissedSomethingSaysSo(t *testing.T) {
 }
 
 func TestAWatchEnds(t *testing.T) {
-	w, err := New(t.TempDir(), true)
+	w, err := New(t.TempDir(), true, plenty())
 	must(t, err)
 	ended := make(chan error)
 	go func() {
@@ -162,7 +162,68 @@ func TestAWatchEnds(t *testing.T) {
 	if err := <-ended; !errors.Is(err, ErrClosed) {
 		t.Errorf("whoever waited got %v", err)
 	}
-	if _, err := New(filepath.Join(t.TempDir(), "none"), false); !errors.Is(err, os.ErrNotExist) {
+	if _, err := New(filepath.Join(t.TempDir(), "none"), false, plenty()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("watching nothing: %v", err)
+	}
+}
+
+// plenty is a budget that no test exhausts.
+func plenty() *Budget { return NewBudget(1<<30, 1<<20) }
+
+func TestWatchesShareWhatTheyKeep(t *testing.T) {
+	dir := t.TempDir()
+	budget := NewBudget(100*Event{Name: "00"}.cost(), 3)
+	var watches []*Watch
+	for range 3 {
+		w, err := New(dir, false, budget)
+		must(t, err)
+		t.Cleanup(w.Close)
+		watches = append(watches, w)
+	}
+	if _, err := New(dir, false, budget); !errors.Is(err, ErrTooManyDirectories) {
+		t.Errorf("a fourth directory of three: %v", err)
+	}
+	for i := range 90 {
+		must(t, os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02d", i)), 0o700))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	told, lost := 0, 0
+	for _, w := range watches {
+		for n := 0; n < 90; {
+			events, err := w.Wait(ctx)
+			if n += len(events); errors.Is(err, ErrTooManyEvents) {
+				lost++
+				break
+			}
+			must(t, err)
+			told += len(events)
+		}
+	}
+	t.Logf("%d told, %d of 3 watches lost some", told, lost)
+	for _, w := range watches {
+		w.Close()
+	}
+	if bytes, directories := budget.bytes.left.Load(), budget.directories.left.Load(); bytes != 100*(Event{Name: "00"}).cost() || directories != 3 {
+		t.Errorf("%d bytes and %d directories were given back", bytes, directories)
+	}
+}
+
+func TestABudgetThatIsSpentEndsTheWatch(t *testing.T) {
+	budget := NewBudget(2*Event{Name: "a"}.cost(), 10)
+	first := &Watch{changed: make(chan struct{}), budget: budget}
+	second := &Watch{changed: make(chan struct{}), budget: budget}
+	first.put(Event{"a", Create})
+	second.put(Event{"b", Create})
+	second.put(Event{"c", Create})
+	if events, err := second.Take(); len(events) != 1 || err != nil {
+		t.Errorf("what was seen is told as %v, %v", events, err)
+	}
+	if _, err := second.Take(); !errors.Is(err, ErrTooManyEvents) {
+		t.Errorf("that some are lost is told as %v", err)
+	}
+	first.put(Event{"d", Create}) // there is room again
+	if events, err := first.Take(); len(events) != 2 || err != nil {
+		t.Errorf("the other has %v, %v", events, err)
 	}
 }
