@@ -10,7 +10,8 @@ import (
 )
 
 // infra is the integration suite of E2B's own server, in Go. It speaks plain
-// HTTP and the routes of the first version.
+// HTTP and the routes of the first version. Two of its tests are left out: they
+// ask an inner service of that server by gRPC, not the API.
 type infra struct{}
 
 func (infra) install(ctx context.Context, o options, s suite, dir string) error {
@@ -33,7 +34,7 @@ func (infra) run(ctx context.Context, o options, _ suite, dir string, w *world) 
 		return nil, err
 	}
 	seen := map[string]bool{}
-	program := []string{"go", "test", "-mod=mod", "-json", "-count=1", "-p", "1", "-parallel", strconv.Itoa(2 * o.workers), "-timeout", "20m"}
+	program := []string{"go", "test", "-mod=mod", "-json", "-count=1", "-p", "1", "-parallel", strconv.Itoa(2 * o.workers), "-timeout", "20m", "-skip", "^(TestSandboxObjectNotFound|TestList)$"}
 	for _, file := range files {
 		if p := "./" + filepath.ToSlash(filepath.Dir(file)); !seen[p] {
 			seen[p] = true

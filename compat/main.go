@@ -127,6 +127,9 @@ func measure(ctx context.Context, o options, s suite, table reasons) (row, error
 	if m.Results, err = s.kind.run(ctx, o, s, dir, world); err != nil {
 		return row{}, err
 	}
+	if err := ctx.Err(); err != nil {
+		return row{}, fmt.Errorf("it was not run to its end: %w", err)
+	}
 	if o.files == "" {
 		data, err := json.Marshal(m)
 		if err != nil {
