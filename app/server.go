@@ -109,7 +109,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	config := lifecycle.Config{
 		Store:        store,
 		Engine:       engine,
-		Templates:    []cube.Template{{ID: "base", Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
+		Templates:    []cube.Template{{ID: "base", Aliases: []string{"base"}, Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
 		MaxTimeout:   s.MaxTimeout,
 		MaxSandboxes: s.MaxSandboxes,
 		Tenancy:      s.tenancy(),

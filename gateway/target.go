@@ -37,8 +37,9 @@ var (
 )
 
 // hostLabel is the leftmost label of a sandbox's host name. What looks like one
-// is one, on any domain: no other host name of a server of ours does.
-var hostLabel = regexp.MustCompile(`^(\d{1,10})-([a-z0-9]+)$`)
+// is one, on any domain: no other host name of a server of ours does. Old clients
+// write the client's id behind the sandbox's, which says nothing.
+var hostLabel = regexp.MustCompile(`^(\d{1,10})-([a-z0-9]+)(?:-[a-z0-9]+)?$`)
 
 // Takes tells whether a request is for a sandbox and not for the API.
 func (g *Gateway) Takes(r *http.Request) bool {
