@@ -34,6 +34,10 @@ type measurement struct {
 }
 
 func (a *Agent) serveMetrics(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, a.measure())
+}
+
+func (a *Agent) measure() measurement {
 	m := measurement{
 		Timestamp:  time.Now().Unix(),
 		CPUCount:   runtime.NumCPU(),
@@ -48,7 +52,7 @@ func (a *Agent) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 		m.DiskTotal = disk.Blocks * uint64(disk.Bsize)
 		m.DiskUsed = m.DiskTotal - disk.Bfree*uint64(disk.Bsize)
 	}
-	writeJSON(w, http.StatusOK, m)
+	return m
 }
 
 // cpuUsed returns the percentage of all processors that was used since the last

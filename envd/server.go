@@ -18,6 +18,7 @@ import (
 	"cube/envd/filesystem"
 	"cube/envd/gen/filesystem/filesystemconnect"
 	"cube/envd/gen/process/processconnect"
+	"cube/envd/logs"
 	"cube/envd/process"
 )
 
@@ -33,6 +34,7 @@ type Agent struct {
 	settings  settings
 	processes *process.Service
 	files     *filesystem.Service
+	logs      *logs.Log
 	metrics   metrics
 	machine   machine
 	// settling is held while the machine becomes what /init said, which takes
@@ -44,8 +46,8 @@ type Agent struct {
 
 // New makes an agent that waits for /init.
 func New(log *slog.Logger) *Agent {
-	a := &Agent{log: log}
-	a.processes = process.NewService(process.Config{User: a.requestUser, Environment: a.environment, Resolve: a.settings.resolve})
+	a := &Agent{log: log, logs: logs.New()}
+	a.processes = process.NewService(process.Config{User: a.requestUser, Environment: a.environment, Resolve: a.settings.resolve, Logs: a.logs})
 	a.files = filesystem.NewService(filesystem.Config{User: a.requestUser, Resolve: a.settings.resolve})
 
 	mux := http.NewServeMux()
@@ -56,6 +58,7 @@ func New(log *slog.Logger) *Agent {
 	mux.HandleFunc("POST /init", a.init)
 	mux.HandleFunc("GET /envs", a.envs)
 	mux.HandleFunc("GET /metrics", a.serveMetrics)
+	mux.HandleFunc("GET /record", a.serveRecord)
 	mux.HandleFunc("GET /files", a.download)
 	mux.HandleFunc("POST /files", a.upload)
 	mux.HandleFunc("POST /files/compose", a.compose)
@@ -83,7 +86,7 @@ func (a *Agent) Close() {
 func (a *Agent) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path == "/health", r.URL.Path == "/init": // init has a key of its own
+		case r.URL.Path == "/health", r.URL.Path == "/init", r.URL.Path == "/record": // the last two have a key of their own
 		case !a.settings.isInitialised():
 			writeError(w, http.StatusServiceUnavailable, "not initialised")
 			return
@@ -127,6 +130,9 @@ func (a *Agent) init(w http.ResponseWriter, r *http.Request) {
 		a.log.Error("the certificates were not added", "error", err)
 		writeError(w, http.StatusInternalServerError, "the certificates could not be added to those that are trusted: "+err.Error())
 		return
+	}
+	if !a.settings.isFor(request.SandboxID) {
+		a.logs.Reset() // what is in it belongs to the one that this was
 	}
 	a.settings.apply(request)
 	go func() {

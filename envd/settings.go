@@ -52,6 +52,20 @@ func (s *settings) mayApply(presentedKey string) error {
 	return nil
 }
 
+// isServer tells whether a key is the server's.
+func (s *settings) isServer(presentedKey string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.initialised && s.hostKey != "" && equal(presentedKey, s.hostKey)
+}
+
+// isFor tells whether the settings are those of a sandbox.
+func (s *settings) isFor(id string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.envVars["E2B_SANDBOX_ID"] == id
+}
+
 // apply sets everything.
 func (s *settings) apply(r initRequest) {
 	s.mu.Lock()

@@ -61,7 +61,7 @@ func New(c Config) *Gateway {
 // internalPaths are the agent's for the server alone. Whatever is not plainly
 // another path counts as one of them: see isInternal.
 var internalPaths = map[string]bool{
-	"/init": true, "/freeze": true, "/unfreeze": true, "/collapse": true, "/fsfreeze": true, "/fsthaw": true,
+	"/init": true, "/record": true, "/freeze": true, "/unfreeze": true, "/collapse": true, "/fsfreeze": true, "/fsthaw": true,
 }
 
 // ServeHTTP serves one request into a sandbox.

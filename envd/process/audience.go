@@ -20,6 +20,8 @@ import (
 type audience struct {
 	mu        sync.Mutex // guards followers
 	followers map[*follower]struct{}
+
+	diary *diary
 }
 
 const (
@@ -65,6 +67,7 @@ func (a *audience) leave(f *follower, why error) {
 // publish gives an event to all followers and returns when each has taken it or
 // follows no more.
 func (a *audience) publish(e *pb.ProcessEvent) {
+	a.diary.note(e)
 	for _, f := range a.present() {
 		if !f.offer(e) {
 			a.leave(f, errTooSlow())

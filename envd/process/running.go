@@ -137,6 +137,7 @@ func (p *running) follow(kids *children) {
 	if p.input != nil && !p.hasTTY { // a terminal is closed with its output
 		_ = p.input.Close()
 	}
+	p.audience.diary.end(p.cmd.ProcessState.String())
 	close(p.done)
 }
 

@@ -22,6 +22,7 @@ import (
 
 	pb "cube/envd/gen/process"
 	"cube/envd/keepalive"
+	"cube/envd/logs"
 	"cube/envd/users"
 )
 
@@ -30,6 +31,7 @@ type Config struct {
 	User        func(http.Header) (users.User, error) // whose request it is
 	Environment func() map[string]string              // for every process
 	Resolve     func(u users.User, path string) string
+	Logs        *logs.Log // takes what processes print; nil: nothing does
 }
 
 // Service implements processconnect.ProcessHandler.
@@ -106,6 +108,7 @@ func (s *Service) Start(ctx context.Context, r *connect.Request[pb.StartRequest]
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("starting %q: %w", r.Msg.GetProcess().GetCmd(), err))
 	}
 	p.info = &pb.ProcessInfo{Config: r.Msg.GetProcess(), Pid: uint32(cmd.Process.Pid), Tag: r.Msg.Tag}
+	p.audience.diary = newDiary(s.cfg.Logs, p.info)
 	if deadline, ok := ctx.Deadline(); ok {
 		p.killAt(deadline)
 	}
