@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cube"
+	"cube/history"
 	"cube/internal/httperror"
 	"cube/internal/requestid"
 	"cube/lifecycle"
@@ -22,7 +23,9 @@ type Config struct {
 	// Keys are the server's own keys; nil where they are not asked, as the
 	// operator's service decides.
 	Keys Keys
-	Log  *slog.Logger
+	// History is of what sandboxes used and printed.
+	History *history.Recorder
+	Log     *slog.Logger
 }
 
 // api has a method for each operation.
@@ -30,13 +33,14 @@ type api struct {
 	sandboxes *lifecycle.Sandboxes
 	domain    string
 	keys      Keys
+	history   *history.Recorder
 	log       *slog.Logger
 	started   time.Time // since when the server's own templates are there
 }
 
 // New returns the handler of the whole surface.
 func New(c Config) http.Handler {
-	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, log: c.Log, started: roughly(time.Now())}
+	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, history: c.History, log: c.Log, started: roughly(time.Now())}
 	return a.routes()
 }
 

@@ -25,6 +25,7 @@ import (
 	"cube/auth/keys"
 	"cube/engine/gvisor"
 	"cube/gateway"
+	"cube/history"
 	"cube/internal/requestid"
 	"cube/lifecycle"
 	"cube/quota"
@@ -143,22 +144,24 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	var beside sync.WaitGroup
 	reloading, stop := context.WithCancel(ctx)
+	recorder := history.New(history.Config{Sandboxes: sandboxes, Store: store, Log: log})
+	beside.Go(func() { recorder.Run(reloading) })
 	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, seen, quotas, log) })
 	defer beside.Wait()
 	defer stop()
-	return serve(ctx, newServer(handler(s, door, own, trail, traces, sandboxes, log), log), listener)
+	return serve(ctx, newServer(handler(s, door, own, trail, traces, sandboxes, recorder, log), log), listener)
 }
 
 // handler is the way of a request: an id, then into a sandbox or through the
 // door to the API.
-func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, traces *telemetry.Traces, sandboxes *lifecycle.Sandboxes, log *slog.Logger) http.Handler {
+func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, traces *telemetry.Traces, sandboxes *lifecycle.Sandboxes, recorder *history.Recorder, log *slog.Logger) http.Handler {
 	traffic := gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
 	if trail != nil {
 		traffic.Observe = trail.Inside
 	}
 	intoSandboxes := gateway.New(traffic)
 	stripped := traces.Wrap(telemetry.RouteSandbox, door.Strip(intoSandboxes))
-	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
+	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, History: recorder, Log: log}
 	if own != nil { // a nil *keys.Keys in it would be no nil
 		config.Keys = own
 	}

@@ -22,6 +22,30 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for LogLevel.
+const (
+	LogLevelDebug LogLevel = "debug"
+	LogLevelError LogLevel = "error"
+	LogLevelInfo  LogLevel = "info"
+	LogLevelWarn  LogLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LogLevel enum.
+func (e LogLevel) Valid() bool {
+	switch e {
+	case LogLevelDebug:
+		return true
+	case LogLevelError:
+		return true
+	case LogLevelInfo:
+		return true
+	case LogLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SandboxEndReason.
 const (
 	Crashed     SandboxEndReason = "crashed"
@@ -103,6 +127,24 @@ func (e TemplateBuildStatus) Valid() bool {
 	}
 }
 
+// Defines values for GetTeamMetricsMaxParamsMetric.
+const (
+	ConcurrentSandboxes GetTeamMetricsMaxParamsMetric = "concurrent_sandboxes"
+	SandboxStartRate    GetTeamMetricsMaxParamsMetric = "sandbox_start_rate"
+)
+
+// Valid indicates whether the value is a known member of the GetTeamMetricsMaxParamsMetric enum.
+func (e GetTeamMetricsMaxParamsMetric) Valid() bool {
+	switch e {
+	case ConcurrentSandboxes:
+		return true
+	case SandboxStartRate:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListSandboxesParamsOrder.
 const (
 	Asc  ListSandboxesParamsOrder = "asc"
@@ -115,6 +157,24 @@ func (e ListSandboxesParamsOrder) Valid() bool {
 	case Asc:
 		return true
 	case Desc:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetSandboxLogsV2ParamsDirection.
+const (
+	Backward GetSandboxLogsV2ParamsDirection = "backward"
+	Forward  GetSandboxLogsV2ParamsDirection = "forward"
+)
+
+// Valid indicates whether the value is a known member of the GetSandboxLogsV2ParamsDirection enum.
+func (e GetSandboxLogsV2ParamsDirection) Valid() bool {
+	switch e {
+	case Backward:
+		return true
+	case Forward:
 		return true
 	default:
 		return false
@@ -200,6 +260,16 @@ type ListedSandbox struct {
 	StartedAt   time.Time    `json:"startedAt"`
 	State       SandboxState `json:"state"`
 	TemplateID  string       `json:"templateID"`
+}
+
+// LogLevel defines model for LogLevel.
+type LogLevel string
+
+// MaxTeamMetric defines model for MaxTeamMetric.
+type MaxTeamMetric struct {
+	Timestamp     time.Time `json:"timestamp"`
+	TimestampUnix int64     `json:"timestampUnix"`
+	Value         float64   `json:"value"`
 }
 
 // NewSandbox defines model for NewSandbox.
@@ -340,6 +410,48 @@ type SandboxLifecycle struct {
 // SandboxLifecycleOnTimeout defines model for SandboxLifecycle.OnTimeout.
 type SandboxLifecycleOnTimeout string
 
+// SandboxLog defines model for SandboxLog.
+type SandboxLog struct {
+	Line      string    `json:"line"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// SandboxLogEntry defines model for SandboxLogEntry.
+type SandboxLogEntry struct {
+	Fields    StringMap `json:"fields"`
+	Level     LogLevel  `json:"level"`
+	Message   string    `json:"message"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// SandboxLogs defines model for SandboxLogs.
+type SandboxLogs struct {
+	LogEntries []SandboxLogEntry `json:"logEntries"`
+	Logs       []SandboxLog      `json:"logs"`
+}
+
+// SandboxLogsV2Response defines model for SandboxLogsV2Response.
+type SandboxLogsV2Response struct {
+	Logs []SandboxLogEntry `json:"logs"`
+}
+
+// SandboxMetric defines model for SandboxMetric.
+type SandboxMetric struct {
+	CpuCount int32 `json:"cpuCount"`
+
+	// CpuUsedPct Of all its processors together.
+	CpuUsedPct float64 `json:"cpuUsedPct"`
+	DiskTotal  int64   `json:"diskTotal"`
+	DiskUsed   int64   `json:"diskUsed"`
+	MemCache   int64   `json:"memCache"`
+	MemTotal   int64   `json:"memTotal"`
+
+	// MemUsed In bytes, as are those that follow.
+	MemUsed       int64     `json:"memUsed"`
+	Timestamp     time.Time `json:"timestamp"`
+	TimestampUnix int64     `json:"timestampUnix"`
+}
+
 // SandboxNetwork defines model for SandboxNetwork.
 type SandboxNetwork struct {
 	AllowPublicTraffic bool `json:"allowPublicTraffic"`
@@ -360,6 +472,11 @@ type SandboxTimeout struct {
 	Timeout int64 `json:"timeout"`
 }
 
+// SandboxesWithMetrics defines model for SandboxesWithMetrics.
+type SandboxesWithMetrics struct {
+	Sandboxes map[string]SandboxMetric `json:"sandboxes"`
+}
+
 // SnapshotInfo defines model for SnapshotInfo.
 type SnapshotInfo struct {
 	Names []string `json:"names"`
@@ -371,6 +488,14 @@ type SnapshotInfo struct {
 // StringMap defines model for StringMap.
 type StringMap map[string]string
 
+// Team defines model for Team.
+type Team struct {
+	ApiKey    string `json:"apiKey"`
+	IsDefault bool   `json:"isDefault"`
+	Name      string `json:"name"`
+	TeamID    string `json:"teamID"`
+}
+
 // TeamAPIKey defines model for TeamAPIKey.
 type TeamAPIKey struct {
 	CreatedAt time.Time `json:"createdAt"`
@@ -379,6 +504,16 @@ type TeamAPIKey struct {
 	// Mask What may be shown of a key.
 	Mask IdentifierMaskingDetails `json:"mask"`
 	Name string                   `json:"name"`
+}
+
+// TeamMetric defines model for TeamMetric.
+type TeamMetric struct {
+	ConcurrentSandboxes int32 `json:"concurrentSandboxes"`
+
+	// SandboxStartRate In sandboxes a second.
+	SandboxStartRate float64   `json:"sandboxStartRate"`
+	Timestamp        time.Time `json:"timestamp"`
+	TimestampUnix    int64     `json:"timestampUnix"`
 }
 
 // Template defines model for Template.
@@ -436,6 +571,9 @@ type Metadata = string
 // SandboxID defines model for sandboxID.
 type SandboxID = string
 
+// TeamID defines model for teamID.
+type TeamID = string
+
 // ConnectedSandbox defines model for ConnectedSandbox.
 type ConnectedSandbox = Sandbox
 
@@ -475,6 +613,28 @@ type CreateSandboxParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListSandboxMetricsParams defines parameters for ListSandboxMetrics.
+type ListSandboxMetricsParams struct {
+	// SandboxIds Up to 100 ids with commas between them.
+	SandboxIds string `form:"sandbox_ids" json:"sandbox_ids"`
+}
+
+// GetSandboxLogsParams defines parameters for GetSandboxLogs.
+type GetSandboxLogsParams struct {
+	// Start Unix milliseconds.
+	Start *int64 `form:"start,omitempty" json:"start,omitempty"`
+	Limit *int   `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// GetSandboxMetricsParams defines parameters for GetSandboxMetrics.
+type GetSandboxMetricsParams struct {
+	// Start Unix seconds.
+	Start *int64 `form:"start,omitempty" json:"start,omitempty"`
+
+	// End Unix seconds.
+	End *int64 `form:"end,omitempty" json:"end,omitempty"`
+}
+
 // ListSnapshotsParams defines parameters for ListSnapshots.
 type ListSnapshotsParams struct {
 	// SandboxID Only those of this sandbox.
@@ -487,6 +647,29 @@ type ListSnapshotsParams struct {
 	// NextToken X-Next-Token of the page before.
 	NextToken *string `form:"nextToken,omitempty" json:"nextToken,omitempty"`
 }
+
+// GetTeamMetricsParams defines parameters for GetTeamMetrics.
+type GetTeamMetricsParams struct {
+	// Start Unix seconds.
+	Start *int64 `form:"start,omitempty" json:"start,omitempty"`
+
+	// End Unix seconds.
+	End *int64 `form:"end,omitempty" json:"end,omitempty"`
+}
+
+// GetTeamMetricsMaxParams defines parameters for GetTeamMetricsMax.
+type GetTeamMetricsMaxParams struct {
+	Metric GetTeamMetricsMaxParamsMetric `form:"metric" json:"metric"`
+
+	// Start Unix seconds.
+	Start *int64 `form:"start,omitempty" json:"start,omitempty"`
+
+	// End Unix seconds.
+	End *int64 `form:"end,omitempty" json:"end,omitempty"`
+}
+
+// GetTeamMetricsMaxParamsMetric defines parameters for GetTeamMetricsMax.
+type GetTeamMetricsMaxParamsMetric string
 
 // ListTemplatesParams defines parameters for ListTemplates.
 type ListTemplatesParams struct {
@@ -523,6 +706,23 @@ type CreateSandboxV2Params struct {
 	// ASCII characters.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// GetSandboxLogsV2Params defines parameters for GetSandboxLogsV2.
+type GetSandboxLogsV2Params struct {
+	// Cursor Unix milliseconds to begin with.
+	Cursor    *int64                           `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Limit     *int                             `form:"limit,omitempty" json:"limit,omitempty"`
+	Direction *GetSandboxLogsV2ParamsDirection `form:"direction,omitempty" json:"direction,omitempty"`
+
+	// Level The least that is told.
+	Level *LogLevel `form:"level,omitempty" json:"level,omitempty"`
+
+	// Search What a message holds, as it is written.
+	Search *string `form:"search,omitempty" json:"search,omitempty"`
+}
+
+// GetSandboxLogsV2ParamsDirection defines parameters for GetSandboxLogsV2.
+type GetSandboxLogsV2ParamsDirection string
 
 // ListTemplatesV2Params defines parameters for ListTemplatesV2.
 type ListTemplatesV2Params struct {
