@@ -270,7 +270,7 @@ func callback(t *testing.T) string {
 
 func TestJavaScriptSDK(t *testing.T) {
 	s := start(t)
-	run(t, s.environment(), "js", "node", "--test", "--test-timeout=180000", "sandbox.test.mjs", "files.test.mjs")
+	run(t, s.environment(), "js", "node", "--test", "--test-timeout=180000", "sandbox.test.mjs", "files.test.mjs", "link.test.mjs")
 }
 
 func TestJavaScriptSDKWithCallback(t *testing.T) {

@@ -39,13 +39,14 @@ type Gateway struct {
 	domain    string
 	observe   func(Operation)
 	log       *slog.Logger
+	lookups   chan struct{} // holds one while a signed link is looked up
 	pools     pools
 	proxy     *httputil.ReverseProxy
 }
 
 // New makes a gateway.
 func New(c Config) *Gateway {
-	g := &Gateway{sandboxes: c.Sandboxes, domain: c.Domain, observe: c.Observe, log: c.Log}
+	g := &Gateway{sandboxes: c.Sandboxes, domain: c.Domain, observe: c.Observe, log: c.Log, lookups: make(chan struct{}, 1)}
 	g.pools.dial, g.pools.done = g.dial, g.sandboxes.Done
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
@@ -67,6 +68,10 @@ var internalPaths = map[string]bool{
 // ServeHTTP serves one request into a sandbox.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t, err := g.target(r)
+	if errors.Is(err, errBadLink) {
+		httperror.Write(w, err)
+		return
+	}
 	if err != nil {
 		writeBadTarget(w, r, t, err)
 		return

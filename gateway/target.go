@@ -47,7 +47,7 @@ func (g *Gateway) Takes(r *http.Request) bool {
 	if hostLabel.MatchString(label) {
 		return true
 	}
-	return len(r.Header.Values(sandboxHeader)) > 0 && g.shared(host)
+	return (len(r.Header.Values(sandboxHeader)) > 0 || isSigned(r)) && g.shared(host)
 }
 
 // shared tells whether a host is one that stands for all sandboxes. On another,
@@ -68,6 +68,13 @@ func (g *Gateway) target(r *http.Request) (target, error) {
 		return parseTarget(match[2], match[1])
 	}
 	ids, ports := r.Header.Values(sandboxHeader), r.Header.Values(portHeader)
+	if len(ids) == 0 && isSigned(r) {
+		id, found := g.signedFor(r.Context(), r)
+		if !found {
+			return target{}, errBadLink
+		}
+		return target{id, cube.AgentPort}, nil
+	}
 	if len(ids) != 1 {
 		return target{}, errNoID
 	}

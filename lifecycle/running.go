@@ -2,7 +2,9 @@ package lifecycle
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	"cube"
@@ -45,6 +47,20 @@ func (s *Sandboxes) findFor(ctx context.Context, id cube.SandboxID) (*live, erro
 		return nil, s.notRunning(ctx, id)
 	}
 	return l, s.mayTouch(ctx, id, l.owner)
+}
+
+// FindByAccessToken returns the sandbox, running or paused, whose agent's token is one that
+// match takes. It is called for each that has a token.
+func (s *Sandboxes) FindByAccessToken(match func(token string) bool) (cube.SandboxID, bool) {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.live))
+	s.mu.Unlock()
+	for _, l := range all {
+		if l.accessToken != "" && match(l.accessToken) {
+			return l.id, true
+		}
+	}
+	return "", false
 }
 
 // Dial opens a stream to a TCP port of a running sandbox, whoever asks: what
