@@ -76,6 +76,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeBadTarget(w, r, t, err)
 		return
 	}
+	if g.isPreview(r) {
+		if addSlash(w, r) {
+			return
+		}
+		r = r.WithContext(withPrefix(r.Context(), t))
+	}
 	if t.port == cube.AgentPort && isInternal(r) {
 		httperror.Write(w, cube.Errorf(cube.NotFound, messageInternal))
 		return
@@ -166,6 +172,7 @@ func rewrite(r *httputil.ProxyRequest) {
 	// ReverseProxy drops what it cannot parse; it is not ours to read.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	r.SetXForwarded()
+	rewritePreview(r)
 	// Keys of the control plane, which an over-eager client may send along, what
 	// was for the gateway itself, and the agent's other half of the door.
 	r.Out.Header.Del("X-Api-Key")
@@ -179,6 +186,7 @@ func rewrite(r *httputil.ProxyRequest) {
 func (g *Gateway) receive(resp *http.Response) error {
 	ctx := resp.Request.Context()
 	resp.Header.Set(requestid.Header, requestid.From(ctx))
+	receivePreview(resp)
 	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && resp.StatusCode != http.StatusSwitchingProtocols {
 		resp.Body = untilClosed{resp.Body, g.sandboxes.Done(targetOf(ctx).id)}
 	}

@@ -33,6 +33,7 @@ const (
 var (
 	errNoPort  = errors.New("send the header E2b-Sandbox-Port with the port's number beside E2b-Sandbox-Id")
 	errBadPort = errors.New("the port must be a number from 1 to 65535")
+	errNoAgent = errors.New("the agent has no preview: use its host name, or the headers")
 	errNoID    = errors.New("send the header E2b-Sandbox-Id once, with the sandbox's id")
 )
 
@@ -47,7 +48,7 @@ func (g *Gateway) Takes(r *http.Request) bool {
 	if hostLabel.MatchString(label) {
 		return true
 	}
-	return (len(r.Header.Values(sandboxHeader)) > 0 || isSigned(r)) && g.shared(host)
+	return (len(r.Header.Values(sandboxHeader)) > 0 || isSigned(r)) && g.shared(host) || g.isPreview(r)
 }
 
 // shared tells whether a host is one that stands for all sandboxes. On another,
@@ -66,6 +67,9 @@ func (g *Gateway) target(r *http.Request) (target, error) {
 	_, label := splitHost(r.Host)
 	if match := hostLabel.FindStringSubmatch(label); match != nil {
 		return parseTarget(match[2], match[1])
+	}
+	if g.isPreview(r) {
+		return previewTarget(r)
 	}
 	ids, ports := r.Header.Values(sandboxHeader), r.Header.Values(portHeader)
 	if len(ids) == 0 && isSigned(r) {
