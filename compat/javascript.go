@@ -51,7 +51,7 @@ func installNode(ctx context.Context, dir, pkg string, more map[string]string, o
 	maps.Copy(wanted, manifest.OptionalDependencies)
 	maps.Copy(wanted, manifest.Dependencies)
 	for name, version := range manifest.DevDependencies {
-		if slices.Contains([]string{"vitest", "msw", "dotenv", "json2md"}, name) {
+		if slices.Contains([]string{"vitest", "msw", "dotenv", "json2md", "error-stack-parser-es"}, name) {
 			wanted[name] = version
 		}
 	}
