@@ -30,9 +30,13 @@ func (pythonSDK) install(ctx context.Context, o options, s suite, dir string) er
 	if err := do(ctx, dir, "python3", "-m", "venv", ".venv"); err != nil {
 		return err
 	}
-	// The runner's own requirements, as the suite of 2.45 has them.
-	if err := do(ctx, dir, ".venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "e2b=="+s.version,
-		"pytest>=9.0.3,<10", "pytest-xdist>=3.3.1,<4", "pytest-dotenv>=0.5.2,<0.6", "pytest-asyncio>=1.3.0,<2", "pytest-timeout>=2.4.0,<3"); err != nil {
+	// The runner is of the suite's time, as event loops end elsewhere since.
+	runner := []string{"pytest>=9.0.3,<10", "pytest-asyncio>=1.3.0,<2"}
+	if s.version == "2.8.1" {
+		runner = []string{"pytest>=7.4,<8", "pytest-asyncio>=0.23.7,<0.24"}
+	}
+	packages := append(runner, "e2b=="+s.version, "pytest-xdist>=3.3.1,<4", "pytest-dotenv>=0.5.2,<0.6", "pytest-timeout>=2.4.0,<3")
+	if err := do(ctx, dir, ".venv/bin/pip", append([]string{"install", "--quiet", "--disable-pip-version-check"}, packages...)...); err != nil {
 		return err
 	}
 	return installed(dir, of)
