@@ -97,7 +97,10 @@ func vitest(ctx context.Context, o options, dir, pkg, pattern string, w *world, 
 		return nil, err
 	}
 	report := filepath.Join(dir, "results.json")
-	_ = os.Remove(report)
+	// The old runner would read this one too, and want a browser.
+	for _, stale := range []string{report, filepath.Join(pkg, "vitest.workspace.mts")} {
+		_ = os.Remove(stale)
+	}
 	environment = append(environment, "COMPAT_FILES="+strings.Join(files, ","), "COMPAT_WORKERS="+strconv.Itoa(o.workers), "CI=1")
 	out, runErr := w.run(ctx, pkg, environment, filepath.Join(dir, "node_modules/.bin/vitest"), "run",
 		"--config", config, "--reporter=json", "--reporter=default", "--outputFile.json="+report)
@@ -106,5 +109,9 @@ func vitest(ctx context.Context, o options, dir, pkg, pattern string, w *world, 
 	if err != nil {
 		return nil, fmt.Errorf("vitest wrote no results (%w, %w):\n%s", runErr, err, tail(out))
 	}
-	return parseVitest(data, pkg)
+	results, err := parseVitest(data, pkg)
+	if err == nil && len(results) == 0 {
+		err = fmt.Errorf("vitest ran no test:\n%s", tail(out))
+	}
+	return results, err
 }
