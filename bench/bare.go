@@ -55,7 +55,9 @@ func measureBare(ctx context.Context, s *server, o options, add func(...result))
 			}
 			times = append(times, time.Since(start))
 		}
-		add(milliseconds(tool.name+", run true, one at a time", times, failed))
+		row := milliseconds(tool.name+", run true, one at a time", times, failed)
+		row.Series = tool.name
+		add(row)
 	}
 	return nil
 }

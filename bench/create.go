@@ -60,6 +60,7 @@ func measureCreate(ctx context.Context, s *server, o options, add func(...result
 		close(next)
 		waiting.Wait()
 		row := milliseconds(fmt.Sprintf("create, %d at a time", concurrency), times, failed)
+		row.Series, row.X = "create", float64(concurrency)
 		row.Comment = fmt.Sprintf("%.1f creations and kills a second", float64(len(times))/time.Since(began).Seconds())
 		add(row)
 		if concurrency == 1 {

@@ -63,7 +63,10 @@ type machine struct {
 
 // result is one row: a name, and percentiles of times or a single figure.
 type result struct {
-	Name    string
+	Name string
+	// Series and X place a row in a picture: see plot.
+	Series  string  `json:",omitempty"`
+	X       float64 `json:",omitempty"`
 	N       int     `json:",omitempty"`
 	Failed  int     `json:",omitempty"`
 	P50     float64 `json:",omitempty"`

@@ -57,10 +57,10 @@ func measureMemory(ctx context.Context, s *server, _ options, add func(...result
 			return err
 		}
 		add(result{
-			Name: fmt.Sprintf("memory of an idle sandbox, of %d", count), N: count, P50: each, Unit: "MiB",
+			Name: fmt.Sprintf("memory of an idle sandbox, of %d", count), N: count, Series: "memory", X: float64(count), P50: each, Unit: "MiB",
 			Comment: fmt.Sprintf("proportional set size, %d processes each", processes/count),
 		}, result{
-			Name: fmt.Sprintf("memory that is no longer available, of %d", count), N: count,
+			Name: fmt.Sprintf("memory that is no longer available, of %d", count), N: count, Series: "available", X: float64(count),
 			P50: float64(before-available) / 1024 / float64(count), Unit: "MiB", Comment: "by /proc/meminfo, the kernel's part included",
 		})
 	}
