@@ -113,6 +113,8 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		Templates:    []cube.Template{{ID: "base", Aliases: []string{"base"}, Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
 		MaxTimeout:   s.MaxTimeout,
 		MaxSandboxes: s.MaxSandboxes,
+		PoolSize:     s.PoolSize,
+		FreeMemory:   freeMemory,
 		Tenancy:      s.tenancy(),
 		Quota:        quotas,
 		Observe:      seen.lifecycle,

@@ -36,6 +36,7 @@ type Settings struct {
 	SandboxPids    int           `env:"CUBE_SANDBOX_PIDS" default:"1024" placeholder:"N" group:"sandboxes" help:"Processes and threads of a user in a sandbox."`
 	SandboxNetwork netip.Prefix  `env:"CUBE_SANDBOX_NETWORK" default:"10.213.0.0/16" placeholder:"CIDR" group:"sandboxes" help:"IPv4 network to give the sandboxes' addresses from, four each. Nothing outside this machine sees it."`
 	MaxSandboxes   int           `env:"CUBE_MAX_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"How many sandboxes may run at once; 0 for as many as there are addresses."`
+	PoolSize       int           `env:"CUBE_POOL_SIZE" default:"2" placeholder:"N" group:"sandboxes" help:"How many sandboxes of a template wait, running, for whoever comes next, once one was asked for; up to four times as many under demand. 0 for none."`
 	MaxTimeout     time.Duration `env:"CUBE_MAX_TIMEOUT" default:"24h" group:"sandboxes" help:"The longest time to live that a client may ask for."`
 
 	LogLevel  string `env:"LOG_LEVEL" enum:"debug,info,warn,error" default:"info" group:"log" help:"How much to log: debug, info, warn or error."`
@@ -76,6 +77,7 @@ func (s *Settings) Validate() error {
 		{"--sandbox-disk", s.SandboxDisk, 1},
 		{"--sandbox-pids", s.SandboxPids, 16},
 		{"--max-sandboxes", s.MaxSandboxes, 0},
+		{"--pool-size", s.PoolSize, 0},
 	} {
 		if n.value < n.least {
 			return fmt.Errorf("%s %d: write %d or more", n.flag, n.value, n.least)

@@ -78,7 +78,7 @@ var readyLine = regexp.MustCompile(`ready" url=(\S+)`)
 // launch starts the process and returns once it takes requests.
 func (s *server) launch() {
 	s.t.Helper()
-	args := append([]string{"--bind", "127.0.0.1:0", "--data-dir", s.dir, "--log-level", "debug"}, s.args...)
+	args := append([]string{"--bind", "127.0.0.1:0", "--data-dir", s.dir, "--log-level", "debug", "--pool-size", "0"}, s.args...)
 	s.cmd = exec.Command("../bin/cube-api", args...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -323,4 +323,9 @@ func (s *server) tryCreate() (string, error) {
 		return "", fmt.Errorf("creating: %d %s", status, body)
 	}
 	return created.SandboxID, nil
+}
+
+func TestJavaScriptSDKPauses(t *testing.T) {
+	s := start(t)
+	run(t, s.environment(), "js", "node", "--test", "--test-timeout=180000", "pause.test.mjs", "snapshot.test.mjs")
 }
