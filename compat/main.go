@@ -118,7 +118,7 @@ func measure(ctx context.Context, o options, s suite, table reasons) (row, error
 	if err := s.kind.install(ctx, o, s, dir); err != nil {
 		return row{}, fmt.Errorf("installing: %w", err)
 	}
-	m.Date, m.Commit, m.Machine = time.Now().UTC().Format(time.DateOnly), commit(ctx), machine()
+	m.Date, m.Commit, m.Machine = time.Now().UTC().Format(time.DateOnly), commit(ctx, o.server), machine()
 	world, err := newWorld(ctx, o.server, dir)
 	if err != nil {
 		return row{}, err
