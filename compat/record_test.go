@@ -51,6 +51,7 @@ func TestCount(t *testing.T) {
 	got := count(suite{label: "js", version: "2.51.0"}, measured{Results: []result{
 		{"a", passed, ""}, {"internet passes", passed, ""}, {"internet fails", failed, ""}, {"build", skipped, ""},
 		{"skipped", skipped, ""}, {"z", failed, ""}, {"b", failed, ""},
+		{"tests/sync/sandbox_sync/test_fork › test_fork_invalid_count", failed, ""},
 	}}, table)
 	want := row{Suite: "js", Version: "2.51.0", Passed: 2, Failed: []string{"b", "z"}, NotCounted: map[string]string{
 		"internet fails": needsInternet, "build": "not built yet: builds", "skipped": ofTheSuite,
