@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -13,7 +14,22 @@ import (
 
 // GET /templates
 func (a *api) listTemplates(w http.ResponseWriter, r *http.Request) error {
+	query, err := parseQuery(r)
+	if err != nil {
+		return err
+	}
+	if err := checkTeam(r, query); err != nil {
+		return err
+	}
 	return writeJSON(w, http.StatusOK, a.templates(r))
+}
+
+// checkTeam refuses a list of another team than the caller's.
+func checkTeam(r *http.Request, query url.Values) error {
+	if team := query.Get("teamID"); team != "" && team != callersTeam(r) {
+		return cube.Errorf(cube.Invalid, "validation error: teamID is not your team's: leave it out, or write %q", callersTeam(r))
+	}
+	return nil
 }
 
 // GET /v2/templates
@@ -22,6 +38,9 @@ func (a *api) listTemplates(w http.ResponseWriter, r *http.Request) error {
 func (a *api) listTemplatesV2(w http.ResponseWriter, r *http.Request) error {
 	query, err := parseQuery(r)
 	if err != nil {
+		return err
+	}
+	if err := checkTeam(r, query); err != nil {
 		return err
 	}
 	list := a.templates(r)

@@ -10,7 +10,7 @@ import (
 
 func TestTemplatesAreListed(t *testing.T) {
 	h := newAPI(t)
-	for _, path := range []string{"/templates", "/v2/templates", "/v2/templates?limit=1"} {
+	for _, path := range []string{"/templates", "/v2/templates", "/v2/templates?limit=1", "/templates?teamID=default", "/v2/templates?teamID=default"} {
 		var list []gen.Template
 		if resp := call(t, h, "GET", path, "", &list); resp.StatusCode != http.StatusOK || len(list) != 1 {
 			t.Fatalf("%s: %s, %+v", path, resp.Status, list)
@@ -21,7 +21,7 @@ func TestTemplatesAreListed(t *testing.T) {
 			t.Errorf("%s: %+v", path, base)
 		}
 	}
-	for _, path := range []string{"/v2/templates?limit=0", "/v2/templates?limit=x", "/v2/templates?nextToken=x", "/v2/templates?%zz"} {
+	for _, path := range []string{"/v2/templates?limit=0", "/v2/templates?limit=x", "/v2/templates?nextToken=x", "/v2/templates?%zz", "/templates?teamID=other", "/v2/templates?teamID=other"} {
 		if resp := call(t, h, "GET", path, "", nil); resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s: %s", path, resp.Status)
 		}

@@ -20,6 +20,9 @@ import (
 // domain is what the tests know the server by.
 const domain = "cube.test"
 
+// team is the one that their key is of; E2B's have such names.
+const team = "00000000-0000-0000-0000-000000000001"
+
 // world is a server with a data directory of its own, and around it what a user
 // with a domain has: names that lead to it and a certificate that is trusted.
 // All of it is on loopback.
@@ -50,7 +53,7 @@ func newWorld(ctx context.Context, binary, logs string) (_ *world, err error) {
 	if w.log, err = os.Create(filepath.Join(logs, "server.log")); err != nil {
 		return nil, err
 	}
-	out, err := exec.CommandContext(ctx, binary, "keys", "create", "compat", "--data-dir", dir).Output()
+	out, err := exec.CommandContext(ctx, binary, "keys", "create", "compat", "--team", team, "--data-dir", dir).Output()
 	if err != nil {
 		return nil, fmt.Errorf("making a key (is the server built? 'make build'): %w", err)
 	}

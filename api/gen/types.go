@@ -673,7 +673,7 @@ type GetTeamMetricsMaxParamsMetric string
 
 // ListTemplatesParams defines parameters for ListTemplates.
 type ListTemplatesParams struct {
-	// TeamID Not looked at.
+	// TeamID None but the caller's own.
 	TeamID *string `form:"teamID,omitempty" json:"teamID,omitempty"`
 }
 
@@ -726,7 +726,9 @@ type GetSandboxLogsV2ParamsDirection string
 
 // ListTemplatesV2Params defines parameters for ListTemplatesV2.
 type ListTemplatesV2Params struct {
-	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+	// TeamID None but the caller's own.
+	TeamID *string `form:"teamID,omitempty" json:"teamID,omitempty"`
+	Limit  *int    `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
