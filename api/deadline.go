@@ -20,10 +20,6 @@ func (a *api) connectSandboxV2(w http.ResponseWriter, r *http.Request) error {
 
 // connect takes the timeout for a body that has none; nil where it must be given.
 func (a *api) connect(w http.ResponseWriter, r *http.Request, timeout *int64) error {
-	id, err := sandboxID(r)
-	if err != nil {
-		return err
-	}
 	var body gen.ConnectSandbox
 	unknown, err := decodeBody(w, r, &body, []string{"timeout", "memory"}, timeout != nil)
 	if err != nil {
@@ -37,6 +33,14 @@ func (a *api) connect(w http.ResponseWriter, r *http.Request, timeout *int64) er
 	}
 	if *timeout < 0 {
 		return cube.Errorf(cube.Invalid, "Timeout must not be negative")
+	}
+	// What is wrong with the request comes before whether there is the sandbox.
+	if err := a.sandboxes.CheckTimeout(seconds(*timeout)); err != nil {
+		return err
+	}
+	id, err := sandboxID(r)
+	if err != nil {
+		return err
 	}
 	s, resumed, err := a.sandboxes.Connect(r.Context(), id, seconds(*timeout), body.Memory == nil || *body.Memory)
 	if err != nil {

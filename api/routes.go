@@ -39,6 +39,7 @@ func (a *api) operations() map[string]operation {
 		"GET /templates":                         a.listTemplates,
 		"GET /v2/templates":                      a.listTemplatesV2,
 		"GET /templates/aliases/{alias}":         a.getTemplateAlias,
+		"GET /templates/{templateID}/tags":       a.listTemplateTags,
 		"GET /api-keys":                          a.listAPIKeys,
 		"POST /api-keys":                         a.createAPIKey,
 		"PATCH /api-keys/{apiKeyID}":             a.renameAPIKey,
@@ -69,12 +70,31 @@ var unsupportedRoutes = map[string]string{
 	"/events/{rest...}":                  "Lifecycle events and webhooks",
 }
 
+// ofTemplates are two patterns that the mux cannot tell apart for one path, an
+// alias named "tags": templatePart does.
+var ofTemplates = map[string]bool{"GET /templates/aliases/{alias}": true, "GET /templates/{templateID}/tags": true}
+
+// templatePart serves both: the alias wins.
+func (a *api) templatePart(w http.ResponseWriter, r *http.Request) error {
+	switch part := r.PathValue("part"); {
+	case r.PathValue("templateID") == "aliases":
+		r.SetPathValue("alias", part)
+		return a.getTemplateAlias(w, r)
+	case part == "tags":
+		return a.listTemplateTags(w, r)
+	}
+	return unsupported("Managing templates")(w, r)
+}
+
 // routes is the whole surface.
 func (a *api) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, op := range a.operations() {
-		mux.Handle(pattern, a.serve(op))
+		if !ofTemplates[pattern] {
+			mux.Handle(pattern, a.serve(op))
+		}
 	}
+	mux.Handle("GET /templates/{templateID}/{part}", a.serve(a.templatePart))
 	for pattern, feature := range unsupportedRoutes {
 		mux.Handle(pattern, a.serve(unsupported(feature)))
 	}

@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"cube"
 	"cube/api/gen"
+	"cube/lifecycle"
 )
 
 // GET /templates
@@ -62,6 +64,34 @@ func (a *api) getTemplateAlias(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, gen.TemplateAlias{TemplateID: string(t.ID), Public: true})
+}
+
+// GET /templates/{templateID}/tags
+//
+// Of a snapshot's name these are what it was kept as; a template has one.
+func (a *api) listTemplateTags(w http.ResponseWriter, r *http.Request) error {
+	name, _, _ := strings.Cut(r.PathValue("templateID"), ":")
+	if t, err := a.sandboxes.Template(r.Context(), name); cube.KindOf(err) != cube.NotFound {
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, []gen.TemplateTag{{Tag: "default", BuildID: buildID(t.Snapshot), CreatedAt: a.started}})
+	}
+	snapshots, _, err := a.sandboxes.ListSnapshots(r.Context(), lifecycle.SnapshotQuery{Name: name, Limit: lifecycle.MaxPage})
+	if err != nil {
+		return err
+	}
+	if len(snapshots) == 0 {
+		return cube.Errorf(cube.NotFound, "Template %.64q not found: GET /templates and GET /snapshots list what there is", name)
+	}
+	list, seen := []gen.TemplateTag{}, map[string]bool{}
+	for _, s := range snapshots { // newest first
+		if !seen[s.Tag] {
+			list = append(list, gen.TemplateTag{Tag: s.Tag, BuildID: buildID(s.ID), CreatedAt: s.CreatedAt})
+		}
+		seen[s.Tag] = true
+	}
+	return writeJSON(w, http.StatusOK, list)
 }
 
 func (a *api) templates(r *http.Request) []gen.Template {

@@ -38,3 +38,38 @@ func TestATemplateIsKnownByItsAlias(t *testing.T) {
 		t.Error(resp.Status)
 	}
 }
+
+func TestTagsOfATemplate(t *testing.T) {
+	h := newAPI(t)
+	for _, name := range []string{"base", "base:default"} {
+		var tags []gen.TemplateTag
+		if resp := call(t, h, "GET", "/templates/"+name+"/tags", "", &tags); resp.StatusCode != http.StatusOK || len(tags) != 1 || tags[0].Tag != "default" {
+			t.Errorf("%s: %s, %+v", name, resp.Status, tags)
+		}
+	}
+	var created gen.Sandbox
+	call(t, h, "POST", "/sandboxes", `{"templateID":"base"}`, &created)
+	for _, name := range []string{"kept:v1", "kept:v2"} {
+		if resp := call(t, h, "POST", "/sandboxes/"+created.SandboxID+"/snapshots", `{"name":"`+name+`"}`, nil); resp.StatusCode != http.StatusCreated {
+			t.Fatal(resp.Status)
+		}
+	}
+	var tags []gen.TemplateTag
+	if resp := call(t, h, "GET", "/templates/kept/tags", "", &tags); resp.StatusCode != http.StatusOK || len(tags) != 2 || tags[0].BuildID == tags[1].BuildID {
+		t.Errorf("%s, %+v", resp.Status, tags)
+	}
+	for path, want := range map[string]int{"/templates/other/tags": 404, "/templates/aliases/tags": 404, "/templates/base/builds": 501} {
+		if resp := call(t, h, "GET", path, "", nil); resp.StatusCode != want {
+			t.Errorf("%s: %s, want %d", path, resp.Status, want)
+		}
+	}
+}
+
+func TestATimeoutIsCheckedBeforeTheSandbox(t *testing.T) {
+	h := newAPI(t)
+	for timeout, want := range map[string]int{"259200": http.StatusBadRequest, "30": http.StatusNotFound} {
+		if resp := call(t, h, "POST", "/sandboxes/itisntthere0000/connect", `{"timeout":`+timeout+`}`, nil); resp.StatusCode != want {
+			t.Errorf("%s: %s, want %d", timeout, resp.Status, want)
+		}
+	}
+}

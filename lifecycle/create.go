@@ -92,7 +92,7 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	if req.Timeout <= 0 {
 		return Created{}, cube.Errorf(cube.Invalid, "Timeout must be greater than 0")
 	}
-	if err := s.checkTimeout(req.Timeout); err != nil {
+	if err := s.CheckTimeout(req.Timeout); err != nil {
 		return Created{}, err
 	}
 	s.foreground.Add(1)

@@ -37,7 +37,7 @@ func (s *Sandboxes) Extend(ctx context.Context, id cube.SandboxID, d time.Durati
 // changeDeadline sets the deadline to d from now if the new one is acceptable
 // in the place of the old one.
 func (s *Sandboxes) changeDeadline(ctx context.Context, id cube.SandboxID, d time.Duration, accept func(changed, old time.Time) bool) (cube.Sandbox, error) {
-	if err := s.checkTimeout(d); err != nil {
+	if err := s.CheckTimeout(d); err != nil {
 		return cube.Sandbox{}, err
 	}
 	l, err := s.findFor(ctx, id)
@@ -79,7 +79,8 @@ func (s *Sandboxes) changeDeadlineOf(ctx context.Context, l *live, d time.Durati
 	return l.sandbox, false, err
 }
 
-func (s *Sandboxes) checkTimeout(d time.Duration) error {
+// CheckTimeout tells whether a sandbox may live that long. Kind: Invalid.
+func (s *Sandboxes) CheckTimeout(d time.Duration) error {
 	if d > s.maxTimeout {
 		return cube.Errorf(cube.Invalid, "Timeout must be at most %d seconds; it can be set again before it is over", int64(s.maxTimeout.Seconds()))
 	}

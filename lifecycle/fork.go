@@ -32,7 +32,7 @@ func (s *Sandboxes) Fork(ctx context.Context, id cube.SandboxID, count int, time
 	if timeout <= 0 {
 		return nil, cube.Errorf(cube.Invalid, "Timeout must be greater than 0")
 	}
-	if err := s.checkTimeout(timeout); err != nil {
+	if err := s.CheckTimeout(timeout); err != nil {
 		return nil, err
 	}
 	if _, _, err := s.owner(ctx); err != nil {

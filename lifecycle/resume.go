@@ -13,7 +13,7 @@ import (
 // (too many sandboxes, or over the account's quota), Timeout, Unavailable,
 // Internal; it stays paused then.
 func (s *Sandboxes) Connect(ctx context.Context, id cube.SandboxID, timeout time.Duration, memory bool) (_ cube.Sandbox, resumed bool, err error) {
-	if err := s.checkTimeout(timeout); err != nil {
+	if err := s.CheckTimeout(timeout); err != nil {
 		return cube.Sandbox{}, false, err
 	}
 	l, err := s.findFor(ctx, id)
@@ -42,7 +42,7 @@ func (s *Sandboxes) Connect(ctx context.Context, id cube.SandboxID, timeout time
 // deadline; nil leaves it as it was. Kinds: those of Connect, and Conflict (it
 // runs).
 func (s *Sandboxes) Resume(ctx context.Context, id cube.SandboxID, timeout time.Duration, pause *bool, memory bool) (cube.Sandbox, error) {
-	if err := s.checkTimeout(timeout); err != nil {
+	if err := s.CheckTimeout(timeout); err != nil {
 		return cube.Sandbox{}, err
 	}
 	l, err := s.findFor(ctx, id)

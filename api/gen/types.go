@@ -553,6 +553,14 @@ type TemplateAlias struct {
 	TemplateID string `json:"templateID"`
 }
 
+// TemplateTag defines model for TemplateTag.
+type TemplateTag struct {
+	// BuildID Names what it stands for.
+	BuildID   string    `json:"buildID"`
+	CreatedAt time.Time `json:"createdAt"`
+	Tag       string    `json:"tag"`
+}
+
 // UpdateTeamAPIKey defines model for UpdateTeamAPIKey.
 type UpdateTeamAPIKey struct {
 	// Name As of a new key.
@@ -594,6 +602,9 @@ type Snapshots = []SnapshotInfo
 
 // TeamAPIKeys defines model for TeamAPIKeys.
 type TeamAPIKeys = []TeamAPIKey
+
+// TemplateTags defines model for TemplateTags.
+type TemplateTags = []TemplateTag
 
 // Templates defines model for Templates.
 type Templates = []Template
