@@ -79,7 +79,7 @@ func TestRecord(t *testing.T) {
 		}
 	}
 	again := place(append(page, "after\n"...), render(rows[:1]))
-	if strings.Contains(string(again), "Python") || strings.Count(string(again), begin) != 1 || !strings.HasSuffix(string(again), end+"after\n") {
+	if strings.Contains(string(again), "| Python SDK |") || strings.Count(string(again), begin) != 1 || !strings.HasSuffix(string(again), end+"after\n") {
 		t.Errorf("the record was not replaced:\n%s", again)
 	}
 }
