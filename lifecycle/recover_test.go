@@ -19,7 +19,7 @@ func (w *world) leave(state cube.State, runs bool) cube.SandboxID {
 	w.t.Helper()
 	sandbox := cube.Sandbox{
 		ID: cube.NewSandboxID(), Template: "tbase", State: state,
-		StartedAt: now(), EndAt: now().Add(5 * time.Minute),
+		StartedAt: now(), EndAt: now().Add(5 * time.Minute), Resources: w.config.Templates[0].Resources,
 	}
 	switch state {
 	case cube.Pausing, cube.Paused, cube.Resuming:

@@ -284,3 +284,18 @@ func TestALedgerIsAsTheListOfItsSandboxes(t *testing.T) {
 		wantHas(t, l, has)
 	}
 }
+
+func TestReadmittingIsNoCreate(t *testing.T) {
+	l := NewLedger(cube.Limits{Sandboxes: 1, CreatesPerMinute: 1})
+	first := reserve(t, l, ada, small)
+	l.Release(first)
+	for range 3 {
+		if err := l.Readmit(ada.Account(), cube.Limits{}, first, small); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Readmit(ada.Account(), cube.Limits{}, cube.NewSandboxID(), small); cube.KindOf(err) != cube.Exhausted {
+			t.Errorf("a second one: %v", err)
+		}
+		l.Release(first)
+	}
+}
