@@ -59,12 +59,23 @@ type processStream struct{ io.ReadCloser }
 // startShell starts a script; whoever does not read the stream is a client that
 // stopped reading.
 func (s *server) startShell(ctx context.Context, c sandbox, user, script string) (processStream, error) {
-	message, err := json.Marshal(map[string]any{"process": map[string]any{"cmd": "/bin/bash", "args": []string{"-l", "-c", script}}, "stdin": false})
+	return s.openProcess(ctx, c, user, "Start", map[string]any{
+		"process": map[string]any{"cmd": "/bin/bash", "args": []string{"-l", "-c", script}}, "stdin": false,
+	})
+}
+
+// connectTo follows a process that runs, or did a short while ago.
+func (s *server) connectTo(ctx context.Context, c sandbox, pid int) (processStream, error) {
+	return s.openProcess(ctx, c, "user", "Connect", map[string]any{"process": map[string]any{"pid": pid}})
+}
+
+func (s *server) openProcess(ctx context.Context, c sandbox, user, method string, request any) (processStream, error) {
+	message, err := json.Marshal(request)
 	if err != nil {
 		return processStream{}, err
 	}
 	frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
-	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/process.Process/Start", bytes.NewReader(frame))
+	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/process.Process/"+method, bytes.NewReader(frame))
 	if err != nil {
 		return processStream{}, err
 	}

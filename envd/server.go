@@ -131,6 +131,9 @@ func (a *Agent) init(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusInternalServerError, "the certificates could not be added to those that are trusted: "+err.Error())
 		return
 	}
+	if a.settings.isInitialised() { // and now resumed: whoever followed is gone
+		a.processes.CutStreams()
+	}
 	if !a.settings.isFor(request.SandboxID) {
 		a.logs.Reset() // what is in it belongs to the one that this was
 	}

@@ -43,7 +43,7 @@ func TestAFollowerThatIsSlowSlowsTheProcess(t *testing.T) {
 		if count.Load() != bufferedEvents+1 {
 			t.Errorf("%d events were published to one that took one", count.Load())
 		}
-		a.leave(f, nil)
+		a.leave(f)
 		synctest.Wait()
 		if count.Load() != 1000 {
 			t.Errorf("after it left the process was still held up, at %d", count.Load())

@@ -18,7 +18,7 @@ func (s *Service) CutStreams() {
 	defer s.mu.Unlock()
 	for _, p := range s.processes {
 		for _, f := range p.audience.present() {
-			p.audience.leave(f, errCut())
+			p.audience.expel(f, errCut())
 		}
 	}
 }

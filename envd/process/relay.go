@@ -10,17 +10,33 @@ import (
 // relay sends the start and then what the follower gets, until the process has
 // ended and all of its output is sent. The end is left to the caller.
 func relay(p *running, f *follower, every time.Duration, send func(*pb.ProcessEvent) error) error {
+	// What could not be sent is the next one's: see audience.leave.
+	deliver := func(e *pb.ProcessEvent) error {
+		err := send(e)
+		if err != nil {
+			f.broken = e
+		}
+		return err
+	}
 	err := send(&pb.ProcessEvent{Event: &pb.ProcessEvent_Start{Start: &pb.ProcessEvent_StartEvent{Pid: p.info.GetPid()}}})
 	silence := time.NewTimer(every)
 	defer silence.Stop()
 	for err == nil {
+		if e := f.next(); e != nil {
+			if f.ctx.Err() != nil {
+				f.broken = e
+				return context.Cause(f.ctx)
+			}
+			err = deliver(e)
+			continue
+		}
 		select {
 		case e := <-f.events:
-			err = send(e)
+			err = deliver(e)
 		case <-silence.C:
 			err = send(&pb.ProcessEvent{Event: &pb.ProcessEvent_Keepalive{Keepalive: &pb.ProcessEvent_KeepAlive{}}})
 		case <-p.done:
-			return sendRest(f, send)
+			return sendRest(f, deliver)
 		case <-f.ctx.Done():
 			return context.Cause(f.ctx)
 		}
@@ -30,11 +46,11 @@ func relay(p *running, f *follower, every time.Duration, send func(*pb.ProcessEv
 }
 
 // sendRest sends what was published before the process's end.
-func sendRest(f *follower, send func(*pb.ProcessEvent) error) error {
+func sendRest(f *follower, deliver func(*pb.ProcessEvent) error) error {
 	for {
 		select {
 		case e := <-f.events:
-			if err := send(e); err != nil {
+			if err := deliver(e); err != nil {
 				return err
 			}
 		default:

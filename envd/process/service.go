@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,15 +40,19 @@ type Service struct {
 	cfg      Config
 	children *children
 	done     chan struct{} // closed by Close
+	missed   atomic.Int64  // bytes of output that nobody has read, of all processes
 	tasks    sync.WaitGroup
 
 	mu        sync.Mutex
 	processes map[uint32]*running // by process id, the ended ones too for a while
+	ended     []*running          // those of them, the longest ended first
 }
 
 const (
-	// endedKept is how long the end of a process can be asked for.
-	endedKept = 30 * time.Second
+	// endedKept is how long the end of a process can be asked for, with what it
+	// printed last, and maxEnded of how many: after that the longest gone go.
+	endedKept = 10 * time.Minute
+	maxEnded  = 256
 	// killWait is how long a process may take to end after it was killed at
 	// its deadline, before its stream ends without it.
 	killWait = 5 * time.Second
@@ -101,8 +106,9 @@ func (s *Service) Start(ctx context.Context, r *connect.Request[pb.StartRequest]
 		return err
 	}
 	p := newRunning(cmd)
+	p.audience.missed.all = &s.missed
 	f := p.audience.join(ctx) // before the start, so that nothing is missed
-	defer p.audience.leave(f, nil)
+	defer p.audience.leave(f)
 	stdin := r.Msg.Stdin == nil || r.Msg.GetStdin()
 	if err := p.begin(s.children, terminalSize(r.Msg.GetPty()), stdin); err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("starting %q: %w", r.Msg.GetProcess().GetCmd(), err))
@@ -149,7 +155,7 @@ func (s *Service) Connect(ctx context.Context, r *connect.Request[pb.ConnectRequ
 		return err
 	}
 	f := p.audience.join(ctx)
-	defer p.audience.leave(f, nil)
+	defer p.audience.leave(f)
 	send := func(e *pb.ProcessEvent) error { return stream.Send(&pb.ConnectResponse{Event: e}) }
 	if err := relay(p, f, keepalive.Interval(r.Header()), send); err != nil {
 		return err
@@ -171,16 +177,31 @@ func (s *Service) keep(p *running) {
 	s.processes[pid] = p
 	s.tasks.Go(func() {
 		p.follow(s.children)
-		select {
-		case <-time.After(endedKept):
-		case <-s.done:
-		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.processes[pid] == p { // the id may have been used again
-			delete(s.processes, pid)
+		s.ended = append(s.ended, p)
+		if len(s.ended) > maxEnded {
+			s.forget(s.ended[0])
 		}
+		time.AfterFunc(endedKept, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.forget(p)
+		})
 	})
+}
+
+// forget is the last that happens to a process that has ended; mu is held.
+func (s *Service) forget(p *running) {
+	i := slices.Index(s.ended, p)
+	if i < 0 {
+		return
+	}
+	s.ended = slices.Delete(s.ended, i, i+1)
+	if pid := p.info.GetPid(); s.processes[pid] == p { // the id may have been used again
+		delete(s.processes, pid)
+	}
+	p.audience.forget()
 }
 
 // find returns the process that is meant; of those with one tag, one that runs.
