@@ -99,7 +99,13 @@ func (f *front) serve(address string) error {
 		FlushInterval: -1,
 		ErrorLog:      quiet,
 	}
-	f.server = &http.Server{Handler: proxy, TLSConfig: f.tls, ErrorLog: quiet}
+	// A server may answer before it has the whole of a request, and end: without
+	// this, net/http reads the rest beside the proxy and breaks a stream now and then.
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		proxy.ServeHTTP(w, r)
+	})
+	f.server = &http.Server{Handler: handler, TLSConfig: f.tls, ErrorLog: quiet}
 	go func() { _ = f.server.ServeTLS(f.listener, "", "") }()
 	return nil
 }
