@@ -108,8 +108,9 @@ print(len(children))
 
 func outOfMemory(t *testing.T, m *machine) {
 	id := m.start(t, func(r *cube.StartRequest) { r.Resources.MemoryMB = 128 })
-	// tail keeps what it reads until there is a line's end.
-	_, err := m.suite.Shell(m.ctx, m, id, "tail /dev/zero")
+	// At once: what grows slowly towards the limit takes the sandbox's kernel its
+	// own pages first, and a minute where the machine is busy.
+	_, err := m.suite.Shell(m.ctx, m, id, "python3 -c 'b\"x\" * (1 << 30)'")
 	exit, waitErr := m.Wait(m.ctx, id)
 	if waitErr != nil {
 		t.Fatal(waitErr)

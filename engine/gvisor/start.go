@@ -1,16 +1,13 @@
 package gvisor
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -205,81 +202,6 @@ func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.R
 		return fail(err)
 	}
 	return readyIn, result, nil
-}
-
-// awaitAgent returns when the agent has said that it listens. What it writes
-// else, or more, is not read.
-func awaitAgent(ctx context.Context, ready *os.File) error {
-	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	line, err := bufio.NewReaderSize(io.LimitReader(ready, 64), 64).ReadString('\n')
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("waiting for the agent: %w", ctx.Err())
-	case err != nil && !errors.Is(err, io.EOF):
-		return fmt.Errorf("waiting for the agent: %w", err)
-	case line != launch.AgentReady:
-		return fmt.Errorf("the agent did not start: it wrote %q", line)
-	}
-	return nil
-}
-
-// awaitAnswer returns when the agent of a sandbox that goes on from a snapshot
-// answers. It listens already; what it waits for is its network. It was told
-// nothing, so it says nothing by itself.
-func (e *Engine) awaitAnswer(ctx context.Context, kernel launch.Process, guest string) error {
-	sentry, err := findProcess(kernel)
-	if err != nil {
-		return fmt.Errorf("the sandbox's kernel ended: %w", err)
-	}
-	defer sentry.close()
-	pause, patience := 500*time.Microsecond, 30*time.Millisecond
-	for {
-		err := askHealth(ctx, guest, patience)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("waiting for the agent: %w", ctx.Err())
-		case sentry.exited():
-			return errors.New("the sandbox's kernel ended while it read the snapshot")
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		// A packet that was lost because the link was not up is sent again after
-		// a second: connecting anew is faster.
-		pause, patience = min(2*pause, 20*time.Millisecond), min(2*patience, 5*time.Second)
-	}
-}
-
-// askHealth makes one attempt. What comes out of the sandbox is compared and
-// not kept.
-func askHealth(ctx context.Context, guest string, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", net.JoinHostPort(guest, strconv.Itoa(int(cube.AgentPort))))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(conn, "GET /health HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"); err != nil {
-		return err
-	}
-	const want = "HTTP/1.1 204"
-	answer := make([]byte, len(want))
-	if _, err := io.ReadFull(conn, answer); err != nil {
-		return err
-	}
-	if string(answer) != want {
-		return fmt.Errorf("the agent answers %q", answer)
-	}
-	return nil
 }
 
 // pipes are the pipes between the server and a helper process.
