@@ -109,7 +109,7 @@ func TestWhichRequestsAreForASandbox(t *testing.T) {
 		{"49983-" + strings.ToUpper(id) + ".Cube.Test", "", "", true, target{id, 49983}},
 		{"8000-" + id + ".localhost:3000", "", "", true, target{id, 8000}},
 		{"8000-" + id + ".anything.example", "", "", true, target{id, 8000}},
-		{"8000-" + id + "-cube.localhost", "", "", true, target{id, 8000}}, // as old clients write it
+		{"8000-" + id + "-cube.localhost", "", "", true, target{id, 8000}},   // as old clients write it
 		{"8000-" + id + ".localhost", "iother", "1", true, target{id, 8000}}, // the name is what the browser shows
 		{"localhost:3000", id, "49983", true, target{id, 49983}},
 		{"127.0.0.1:3000", id, "49983", true, target{id, 49983}},

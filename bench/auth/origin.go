@@ -119,11 +119,10 @@ var errTooLong = errors.New("a head of over 16 KiB")
 // nothing here sends one.
 func readHead(in *bufio.Reader) ([]byte, error) {
 	for want := 1; ; {
-		seen, err := in.Peek(want)
-		if err != nil {
+		if _, err := in.Peek(want); err != nil {
 			return nil, err
 		}
-		seen, _ = in.Peek(in.Buffered())
+		seen, _ := in.Peek(in.Buffered())
 		if end := bytes.Index(seen, []byte("\r\n\r\n")); end >= 0 {
 			_, err := in.Discard(end + 4)
 			return seen[:end+4], err

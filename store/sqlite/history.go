@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -67,7 +68,7 @@ func addHistory(ctx context.Context, tx *sql.Tx, r Recorded, keepLines int) erro
 func (s *Store) LastLine(ctx context.Context, id cube.SandboxID) (epoch string, seq uint64, err error) {
 	var n int64
 	err = s.read.QueryRowContext(ctx, `SELECT epoch, seq FROM log_lines WHERE sandbox = ? ORDER BY id DESC LIMIT 1`, id).Scan(&epoch, &n)
-	if err == sql.ErrNoRows { //nolint:errorlint // it is never wrapped
+	if errors.Is(err, sql.ErrNoRows) {
 		return "", 0, nil
 	}
 	return epoch, uint64(n), err
