@@ -296,17 +296,21 @@ func TestADeadlineThatPauses(t *testing.T) {
 
 func TestADeadlineThatCannotPauseLosesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		s := w.server()
-		id := mustCreate(t, s, waking).ID
+		var room atomic.Bool
 		w.engine.OnCheckpoint = func(context.Context, cube.CheckpointRequest) error {
+			if room.Load() {
+				return nil
+			}
 			return cube.Errorf(cube.Exhausted, "the disk is full")
 		}
+		s := w.server()
+		id := mustCreate(t, s, waking).ID
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if row, err := s.Get(t.Context(), id); err != nil || row.State != cube.Running {
 			t.Errorf("without room on the disk: %+v, %v", row, err)
 		}
-		w.engine.OnCheckpoint = nil
+		room.Store(true)
 		time.Sleep(2 * lastRetry)
 		if row, err := s.Get(t.Context(), id); err != nil || row.State != cube.Paused {
 			t.Errorf("once there was room: %+v, %v", row, err)
