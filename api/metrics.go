@@ -28,11 +28,17 @@ func span(query url.Values) (from, to time.Time, err error) {
 		}
 		*at = time.Unix(seconds, 0)
 	}
+	if to.After(lastTime) {
+		return from, to, cube.Errorf(cube.Invalid, "validation error: end time cannot be after %s", lastTime.Format(time.DateOnly))
+	}
 	if from.After(to) {
 		return from, to, cube.Errorf(cube.Invalid, "validation error: start must not be after end")
 	}
 	return from, to, nil
 }
+
+// lastTime is the last that E2B's own history can name.
+var lastTime = time.Date(2299, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // GET /sandboxes/{sandboxID}/metrics
 func (a *api) getMetrics(w http.ResponseWriter, r *http.Request) error {
