@@ -24,7 +24,7 @@ import (
 
 func main() {
 	var o options
-	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, sdk, memory, bare")
+	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, pool, state, sdk, memory, bare")
 	flag.IntVar(&o.n, "n", 100, "creations at each concurrency")
 	flag.StringVar(&o.out, "o", "", "also write the results to this file, as JSON")
 	flag.Parse()
@@ -90,7 +90,7 @@ func run(ctx context.Context, o options) error {
 			fmt.Printf("%-52s %6d %8.1f %8.1f %8.1f  %s %s%s\n", x.Name, x.N, x.P50, x.P95, x.P99, x.Unit, failed, x.Comment)
 		}
 	}
-	s, err := startServer(ctx)
+	s, err := startServer(ctx, "--pool-size", "0")
 	if err != nil {
 		return err
 	}
@@ -100,6 +100,8 @@ func run(ctx context.Context, o options) error {
 		measure func(context.Context, *server, options, func(...result)) error
 	}{
 		{"create", measureCreate},
+		{"pool", measurePool},
+		{"state", measureState},
 		{"sdk", measureSDK},
 		{"memory", measureMemory},
 		{"bare", measureBare},

@@ -33,7 +33,7 @@ func measureMemory(ctx context.Context, s *server, _ options, add func(...result
 	if err != nil {
 		return err
 	}
-	for _, count := range []int{1, 50, 200} {
+	for _, count := range []int{1, 50, 200, 500} {
 		for ; running < count; running++ {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -51,6 +51,10 @@ func measureMemory(ctx context.Context, s *server, _ options, add func(...result
 		if err != nil {
 			return err
 		}
+		answer, err := s.answering(ctx)
+		if err != nil {
+			return err
+		}
 		each := float64(total) / 1024 / float64(count)
 		available, err := availableMemory()
 		if err != nil {
@@ -58,13 +62,27 @@ func measureMemory(ctx context.Context, s *server, _ options, add func(...result
 		}
 		add(result{
 			Name: fmt.Sprintf("memory of an idle sandbox, of %d", count), N: count, Series: "memory", X: float64(count), P50: each, Unit: "MiB",
-			Comment: fmt.Sprintf("proportional set size, %d processes each", processes/count),
+			Comment: fmt.Sprintf("proportional set size, %d processes each; %d of %d answer", processes/count, answer, count),
 		}, result{
 			Name: fmt.Sprintf("memory that is no longer available, of %d", count), N: count, Series: "available", X: float64(count),
 			P50: float64(before-available) / 1024 / float64(count), Unit: "MiB", Comment: "by /proc/meminfo, the kernel's part included",
 		})
 	}
 	return nil
+}
+
+// answering counts the sandboxes that run a command.
+func (s *server) answering(ctx context.Context) (n int, err error) {
+	ids, err := s.list()
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		if s.command(ctx, id, "true", false) == nil {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // availableMemory is what the machine could still give, in KiB.

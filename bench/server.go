@@ -12,30 +12,41 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
 
 // server is the cube-api that is measured.
 type server struct {
-	url    string
-	dir    string
-	cmd    *exec.Cmd
-	client *http.Client
-	ended  chan struct{}
+	url       string
+	operators string // its listener for operators, "" for none
+	dir       string
+	cmd       *exec.Cmd
+	client    *http.Client
+	ended     chan struct{}
+
+	mu     sync.Mutex
+	tokens map[string]string // that open agents, by sandbox
 }
 
-var readyLine = regexp.MustCompile(`ready" url=(\S+)`)
+var (
+	readyLine     = regexp.MustCompile(`ready" url=(\S+)`)
+	operatorsLine = regexp.MustCompile(`operators are answered" url=(\S+)`)
+)
 
-func startServer(ctx context.Context) (*server, error) {
+// startServer starts bin/cube-api with arguments of its own.
+func startServer(ctx context.Context, args ...string) (*server, error) {
 	dir, err := os.MkdirTemp("", "cube-bench")
 	if err != nil {
 		return nil, err
 	}
 	s := &server{
-		dir:   dir,
-		cmd:   exec.CommandContext(ctx, "bin/cube-api", "--bind", "127.0.0.1:0", "--data-dir", dir),
-		ended: make(chan struct{}),
+		dir:    dir,
+		cmd:    exec.CommandContext(ctx, "bin/cube-api", append([]string{"--bind", "127.0.0.1:0", "--data-dir", dir}, args...)...),
+		ended:  make(chan struct{}),
+		tokens: map[string]string{},
 		client: &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{
 			MaxIdleConnsPerHost: 100, // a client's own connections must not be what is measured
 		}},
@@ -47,14 +58,18 @@ func startServer(ctx context.Context) (*server, error) {
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting bin/cube-api ('make build' builds it): %w", err)
 	}
-	ready := make(chan string, 1)
+	ready, operators := make(chan string, 1), make(chan string, 1)
 	go func() {
 		defer close(s.ended)
 		defer close(ready)
+		defer close(operators)
 		lines := bufio.NewScanner(io.TeeReader(stderr, io.Discard))
 		for lines.Scan() {
 			if match := readyLine.FindStringSubmatch(lines.Text()); match != nil {
 				ready <- match[1]
+			}
+			if match := operatorsLine.FindStringSubmatch(lines.Text()); match != nil {
+				operators <- match[1]
 			}
 		}
 		_ = s.cmd.Wait()
@@ -62,6 +77,9 @@ func startServer(ctx context.Context) (*server, error) {
 	s.url = <-ready
 	if s.url == "" {
 		return nil, errors.New("the server did not start: run bin/cube-api to see why")
+	}
+	if slices.Contains(args, "--admin-bind") {
+		s.operators = <-operators
 	}
 	return s, nil
 }
@@ -79,7 +97,15 @@ func (s *server) stop() {
 }
 
 type sandbox struct {
-	SandboxID string `json:"sandboxID"`
+	SandboxID       string `json:"sandboxID"`
+	EnvdAccessToken string `json:"envdAccessToken"`
+}
+
+// knows remembers what opens a sandbox.
+func (s *server) knows(c sandbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens[c.SandboxID] = c.EnvdAccessToken
 }
 
 // create creates a sandbox and returns its id and what the server says of the
@@ -99,6 +125,7 @@ func (s *server) create() (id, timing string, err error) {
 	if err := json.Unmarshal(data, &created); err != nil || resp.StatusCode != http.StatusCreated {
 		return "", "", fmt.Errorf("creating: %s: %s", resp.Status, data)
 	}
+	s.knows(created)
 	return created.SandboxID, resp.Header.Get("Server-Timing"), nil
 }
 

@@ -47,6 +47,8 @@ func allSources() Sources {
 		},
 		Shadow:    func() map[Shadow]uint64 { return map[Shadow]uint64{"allows_more": 1, secret: 2} },
 		Sandboxes: func() int { return 5 },
+		Paused:    func() int { return 6 },
+		Pooled:    func() int { return 7 },
 		Audit:     func() *audit.Stats { return &audit.Stats{Lines: 21, Lost: 22} },
 	}
 }
@@ -91,6 +93,8 @@ func TestWhatIsCounted(t *testing.T) {
 		`cube_auth_shadow_total{result="no_answer"} 0`,
 		`cube_auth_shadow_total{result="other"} 2`,
 		`cube_sandboxes 5`,
+		`cube_sandboxes_paused 6`,
+		`cube_sandboxes_pooled 7`,
 		`cube_sandboxes_created_total 1`,
 		`cube_sandboxes_ended_total{reason="killed"} 1`,
 		`cube_audit_lines_total 21`,

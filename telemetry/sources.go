@@ -15,7 +15,9 @@ type Sources struct {
 	Callback  func() *callback.Stats
 	Cache     func() *cache.Stats
 	Shadow    func() map[Shadow]uint64
-	Sandboxes func() int // that exist, those that start or end included
+	Sandboxes func() int // that run, those that start or end included
+	Paused    func() int // sandboxes that are paused
+	Pooled    func() int // sandboxes that wait for whoever comes next
 	Audit     func() *audit.Stats
 }
 
@@ -63,8 +65,17 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	if c.Shadow != nil {
 		collectShadow(out, c.Shadow())
 	}
-	if c.Sandboxes != nil {
-		gauge("cube_sandboxes", "Sandboxes that exist, those that start or end included.", c.Sandboxes())
+	for _, g := range []struct {
+		name, help string
+		count      func() int
+	}{
+		{"cube_sandboxes", "Sandboxes that run, those that start or end included.", c.Sandboxes},
+		{"cube_sandboxes_paused", "Sandboxes that are paused.", c.Paused},
+		{"cube_sandboxes_pooled", "Sandboxes that run and wait for whoever comes next.", c.Pooled},
+	} {
+		if g.count != nil {
+			gauge(g.name, g.help, g.count())
+		}
 	}
 	if s := read(c.Audit); s != nil {
 		counter("cube_audit_lines_total", "Lines written to the audit log.", s.Lines)
