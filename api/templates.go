@@ -77,7 +77,7 @@ func (a *api) listTemplateTags(w http.ResponseWriter, r *http.Request) error {
 		}
 		return writeJSON(w, http.StatusOK, []gen.TemplateTag{{Tag: "default", BuildID: buildID(t.Snapshot), CreatedAt: a.started}})
 	}
-	snapshots, _, err := a.sandboxes.ListSnapshots(r.Context(), lifecycle.SnapshotQuery{Name: name, Limit: lifecycle.MaxPage})
+	snapshots, _, err := a.sandboxes.ListSnapshots(r.Context(), lifecycle.SnapshotQuery{Name: name, Tags: true, Limit: lifecycle.MaxPage})
 	if err != nil {
 		return err
 	}

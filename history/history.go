@@ -158,7 +158,10 @@ func (r *Recorder) askOne(ctx context.Context, id cube.SandboxID, p *place) (one
 		At: now.UTC().Truncate(time.Second), CPUs: limits.CPUs,
 		MemoryUsed: stats.MemoryBytes, MemoryTotal: int64(limits.MemoryMB) << 20, DiskTotal: int64(limits.DiskMB) << 20,
 	}
-	if passed := now.Sub(p.sampled); p.hasCPU && passed > 0 {
+	if !p.hasCPU { // of all its time until now
+		p.sampled = stats.StartedAt
+	}
+	if passed := now.Sub(p.sampled); passed > 0 {
 		m.CPUUsedPct = min(100, max(0, 100*float64(stats.CPU-p.cpu)/float64(passed)/float64(max(1, limits.CPUs))))
 	}
 	p.cpu, p.hasCPU, p.sampled = stats.CPU, true, now

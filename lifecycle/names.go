@@ -100,6 +100,7 @@ func tenantOf(t cube.Tenancy, o cube.Owner) cube.Owner {
 type SnapshotQuery struct {
 	Sandbox cube.SandboxID
 	Name    string // id or name, with or without a tag
+	Tags    bool   // of a name without a tag every tag's, not the newest alone
 	Limit   int    // 1 to MaxPage
 	Cursor  string // the one that came with the page before, "" for the first
 }
@@ -129,6 +130,9 @@ func (s *Sandboxes) ListSnapshots(ctx context.Context, q SnapshotQuery) (page []
 			return slices.DeleteFunc(list, func(x cube.Snapshot) bool { return q.Sandbox != "" && x.Sandbox != q.Sandbox }), "", err
 		}
 		query.Name, query.Tag = label.name, label.tag
+		if label.tag == "" && !q.Tags {
+			query.Limit, q.Limit = 1, 1
+		}
 	}
 	page, err = s.store.ListSnapshots(ctx, query)
 	if len(page) > q.Limit {

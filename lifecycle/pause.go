@@ -16,7 +16,9 @@ const keepTimeout = 5 * time.Minute
 // end with ctx. When it returns nil nothing of it runs any more; on an error it
 // runs on as before, and so do its streams.
 //
-// Kinds: NotFound, Conflict (it is paused already), Exhausted (no room on the
+// Whoever asks while it is being paused gets the result of that.
+//
+// Kinds: NotFound, Conflict (it was paused already), Exhausted (no room on the
 // disk), Unsupported (by the engine), Unavailable, Internal.
 func (s *Sandboxes) Pause(ctx context.Context, id cube.SandboxID, memory bool) error {
 	l, err := s.findFor(ctx, id)
@@ -33,11 +35,15 @@ type pausing struct {
 }
 
 func (s *Sandboxes) pause(ctx context.Context, l *live, how pausing) error {
+	was := l.state()
 	release, err := s.occupyAlive(ctx, l)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if was != cube.Paused && l.state() == cube.Paused {
+		return nil // somebody else did, while this one waited
+	}
 	work, done, err := s.beginPause(ctx, l, how)
 	if err != nil || work == nil {
 		return err

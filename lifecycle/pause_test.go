@@ -185,38 +185,51 @@ func TestWhatCannotBePausedOrResumed(t *testing.T) {
 	})
 }
 
-func TestOfManyPausesAndOfManyResumesOneWins(t *testing.T) {
+func TestManyPausesAndManyResumesAreOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
+		var paused, resumed atomic.Int32
+		w.config.Observe = func(_ context.Context, e Event) {
+			switch e.Kind {
+			case EventPaused:
+				paused.Add(1)
+			case EventResumed:
+				resumed.Add(1)
+			case EventCreated, EventTimeout, EventEnded:
+			}
+		}
+		// Long enough for all to come while the first is at work.
+		w.engine.OnCheckpoint = func(context.Context, cube.CheckpointRequest) error { time.Sleep(time.Second); return nil }
 		s := w.server()
 		id := mustCreate(t, s).ID
-		for range 5 {
-			var paused, resumed atomic.Int32
+		w.engine.OnStart = func(context.Context, cube.StartRequest) error { time.Sleep(time.Second); return nil }
+		for round := range int32(5) {
 			var group sync.WaitGroup
 			for range 10 {
 				group.Go(func() {
-					switch err := s.Pause(t.Context(), id, true); {
-					case err == nil:
-						paused.Add(1)
-					case cube.KindOf(err) != cube.Conflict:
-						t.Error(err)
+					if err := s.Pause(t.Context(), id, true); err != nil {
+						t.Errorf("a pause while it is being paused: %v", err)
 					}
 				})
 			}
 			group.Wait()
-			for range 10 {
+			wantKind(t, s.Pause(t.Context(), id, true), cube.Conflict)
+			for range 5 {
 				group.Go(func() {
-					_, did, err := s.Connect(t.Context(), id, time.Minute, true)
-					if err != nil {
-						t.Error(err)
+					if _, _, err := s.Connect(t.Context(), id, time.Minute, true); err != nil {
+						t.Errorf("connecting while it is being resumed: %v", err)
 					}
-					if did {
-						resumed.Add(1)
+				})
+				group.Go(func() {
+					if sandbox, err := s.Resume(t.Context(), id, time.Minute, nil, true); err != nil || sandbox.State != cube.Running {
+						t.Errorf("a resume while it is being resumed: %s, %v", sandbox.State, err)
 					}
 				})
 			}
 			group.Wait()
-			if paused.Load() != 1 || resumed.Load() != 1 {
-				t.Errorf("%d pauses and %d resumes, want 1 and 1", paused.Load(), resumed.Load())
+			_, err := s.Resume(t.Context(), id, time.Minute, nil, true)
+			wantKind(t, err, cube.Conflict)
+			if paused.Load() != round+1 || resumed.Load() != round+1 {
+				t.Errorf("%d pauses and %d resumes, want %d", paused.Load(), resumed.Load(), round+1)
 			}
 		}
 	})

@@ -72,6 +72,7 @@ func (s *Sandboxes) Record(ctx context.Context, id cube.SandboxID, epoch string,
 type Usage struct {
 	cube.Stats
 	Resources cube.Resources
+	StartedAt time.Time
 }
 
 // StatsOf returns what a running sandbox uses, whoever's. Kind: NotFound.
@@ -83,7 +84,7 @@ func (s *Sandboxes) StatsOf(ctx context.Context, id cube.SandboxID) (u Usage, er
 	if !l.mu.TryLock() {
 		return u, errBusy(id)
 	}
-	u.Resources = l.sandbox.Resources
+	u.Resources, u.StartedAt = l.sandbox.Resources, l.sandbox.StartedAt
 	l.mu.Unlock()
 	u.Stats, err = s.engine.Stats(ctx, id)
 	return u, err

@@ -39,8 +39,8 @@ func (s *Sandboxes) Connect(ctx context.Context, id cube.SandboxID, timeout time
 }
 
 // Resume resumes a paused sandbox. pause says what becomes of it at its next
-// deadline; nil leaves it as it was. Kinds: those of Connect, and Conflict (it
-// runs).
+// deadline; nil leaves it as it was. Whoever asks while it is being resumed gets
+// the result of that. Kinds: those of Connect, and Conflict (it ran already).
 func (s *Sandboxes) Resume(ctx context.Context, id cube.SandboxID, timeout time.Duration, pause *bool, memory bool) (cube.Sandbox, error) {
 	if err := s.CheckTimeout(timeout); err != nil {
 		return cube.Sandbox{}, err
@@ -49,11 +49,15 @@ func (s *Sandboxes) Resume(ctx context.Context, id cube.SandboxID, timeout time.
 	if err != nil {
 		return cube.Sandbox{}, err
 	}
+	was := l.state()
 	release, err := s.occupyAlive(ctx, l)
 	if err != nil {
 		return cube.Sandbox{}, err
 	}
 	defer release()
+	if was != cube.Running && l.state() == cube.Running { // somebody else did, while this one waited
+		return s.Extend(ctx, id, timeout)
+	}
 	return s.resume(ctx, l, resuming{timeout: timeout, pause: pause, files: !memory})
 }
 
