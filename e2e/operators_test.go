@@ -29,7 +29,7 @@ func TestOperatorsSeeAndForget(t *testing.T) {
 	operators := regexp.MustCompile(`operators are answered" url=(\S+)`).FindStringSubmatch(s.log.String())
 	ask := func(method, path string, want int, headers ...string) string {
 		t.Helper()
-		beside := &server{t: t, url: operators[1]}
+		beside := &server{t: t, url: operators[1], client: s.client}
 		status, body := beside.call(method, path, nil, headers...)
 		if status != want {
 			t.Errorf("%s %s: %d %s, want %d", method, path, status, body, want)
