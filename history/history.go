@@ -29,9 +29,12 @@ const (
 	// patience bounds one question, and atATime how many there are.
 	patience = 3 * time.Second
 	atATime  = 4
-	// keepFor and keepLines bound what is kept of one sandbox.
+	// keepFor and keepLines bound what is kept of one sandbox, and keepOfAll the
+	// lines of all, the ended ones too: whoever makes sandboxes, has them print and
+	// kills them must not fill the disk. It is some GiB at the very most.
 	keepFor   = 24 * time.Hour
 	keepLines = 10_000
+	keepOfAll = 500_000
 	// cleanEvery is how often what is too old is removed.
 	cleanEvery = 10 * time.Minute
 	// maxPages bounds how many pages of lines are fetched in one go: a sandbox
@@ -140,7 +143,7 @@ func (r *Recorder) ask(ctx context.Context, now time.Time) {
 		})
 	}
 	_ = asking.Wait() // none fails
-	r.report(ctx, r.cfg.Store.AddHistory(ctx, recorded, keepLines))
+	r.report(ctx, r.cfg.Store.AddHistory(ctx, recorded, keepLines, keepOfAll))
 }
 
 // askOne asks one sandbox. A silent agent is no reason to forget what the engine

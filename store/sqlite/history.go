@@ -22,18 +22,42 @@ type Recorded struct {
 	Lines []cube.LogLine
 }
 
-// AddHistory keeps what was learned, all or nothing. What is known already stays
-// as it is. At most keepLines of a sandbox's lines stay, the newest.
-func (s *Store) AddHistory(ctx context.Context, all []Recorded, keepLines int) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("writing history: %w", err)
-	}
-	defer func() { _ = tx.Rollback() }() // does nothing after Commit
-	for _, r := range all {
-		if err := addHistory(ctx, tx, r, keepLines); err != nil {
+// atOnce is how many lines are written before others may write: what sandboxes
+// print must not keep a create waiting.
+const atOnce = 512
+
+// AddHistory keeps what was learned, each sandbox's all or nothing. What is known
+// already stays as it is. The newest lines stay: keepLines of each sandbox, and
+// keepOfAll of all, those that ended included.
+func (s *Store) AddHistory(ctx context.Context, all []Recorded, keepLines, keepOfAll int) error {
+	for len(all) > 0 {
+		n, lines := 0, 0
+		for n < len(all) && lines < atOnce {
+			lines += len(all[n].Lines)
+			n++
+		}
+		if err := s.addSome(ctx, all[:n], keepLines, keepOfAll); err != nil {
 			return fmt.Errorf("writing history: %w", err)
 		}
+		all = all[n:]
+	}
+	return nil
+}
+
+func (s *Store) addSome(ctx context.Context, some []Recorded, keepLines, keepOfAll int) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+	for _, r := range some {
+		if err := addHistory(ctx, tx, r, keepLines); err != nil {
+			return err
+		}
+	}
+	// By their ids, which follow each other: this looks at none that stays.
+	if _, err := tx.ExecContext(ctx, `DELETE FROM log_lines WHERE id <= (SELECT max(id) FROM log_lines) - ?`, keepOfAll); err != nil {
+		return err
 	}
 	return tx.Commit()
 }
