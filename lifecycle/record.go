@@ -1,8 +1,10 @@
 package lifecycle
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,8 +15,13 @@ import (
 	"cube"
 )
 
-// maxRecordBytes is what is read of an agent's record: it keeps less.
-const maxRecordBytes = 4 << 20
+// maxRecordBytes and maxRecordLines are what is read of an agent's record: ours
+// sends less. Without the second, many small lines would take twenty times the
+// memory of their bytes.
+const (
+	maxRecordBytes = 4 << 20
+	maxRecordLines = 1024
+)
 
 // Record is what a sandbox's agent says of it. Nothing in it can be trusted.
 type Record struct {
@@ -27,16 +34,41 @@ type Record struct {
 		DiskTotal  int64   `json:"disk_total"`
 	} `json:"metrics"`
 	Logs struct {
-		Epoch string `json:"epoch"`
-		Lines []struct {
-			Seq     uint64            `json:"seq"`
-			Time    time.Time         `json:"time"`
-			Level   string            `json:"level"`
-			Message string            `json:"message"`
-			Fields  map[string]string `json:"fields"`
-		} `json:"lines"`
-		More bool `json:"more"`
+		Epoch string      `json:"epoch"`
+		Lines recordLines `json:"lines"`
+		More  bool        `json:"more"`
 	} `json:"logs"`
+}
+
+// RecordLine is one line of an agent's log.
+type RecordLine struct {
+	Seq     uint64            `json:"seq"`
+	Time    time.Time         `json:"time"`
+	Level   string            `json:"level"`
+	Message string            `json:"message"`
+	Fields  map[string]string `json:"fields"`
+}
+
+// recordLines are at most maxRecordLines.
+type recordLines []RecordLine
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *recordLines) UnmarshalJSON(data []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if begin, err := decoder.Token(); err != nil || begin != json.Delim('[') {
+		return errors.Join(errors.New("the agent's lines are no list"), err)
+	}
+	for decoder.More() {
+		if len(*l) == maxRecordLines {
+			return fmt.Errorf("the agent sends more than %d lines", maxRecordLines)
+		}
+		var line RecordLine
+		if err := decoder.Decode(&line); err != nil {
+			return err
+		}
+		*l = append(*l, line)
+	}
+	return nil
 }
 
 // Record asks the agent of a running sandbox, whoever's, for the lines that

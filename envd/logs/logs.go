@@ -15,6 +15,9 @@ const (
 	MaxLines = 4096
 	MaxBytes = 1 << 20 // of all messages together
 	MaxLine  = 4 << 10 // bytes of one message: a longer line is told in parts
+	// MaxPage is how many bytes of messages one page holds: JSON makes six of one,
+	// if they are all control characters.
+	MaxPage = 256 << 10
 )
 
 // Line is one line.
@@ -68,8 +71,8 @@ type Page struct {
 	More  bool   `json:"more"` // whether there are lines after these
 }
 
-// After returns lines that follow one, at most so many, the oldest first. What
-// follows a line of another log is the whole log.
+// After returns lines that follow one, at most so many and MaxPage bytes, the
+// oldest first. What follows a line of another log is the whole log.
 func (l *Log) After(epoch string, seq uint64, most int) Page {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,11 +80,12 @@ func (l *Log) After(epoch string, seq uint64, most int) Page {
 	if epoch != l.epoch {
 		seq = 0
 	}
+	bytes := 0
 	for _, line := range l.lines {
 		if line.Seq <= seq {
 			continue
 		}
-		if len(page.Lines) == most {
+		if bytes += len(line.Message); len(page.Lines) == most || bytes > MaxPage {
 			page.More = true
 			break
 		}

@@ -7,8 +7,12 @@ import (
 	"cube/envd/logs"
 )
 
-// maxCommand is how much of a command's name is written down, in bytes.
-const maxCommand = 256
+// maxCommand and maxTag are how much of a command's name and of a process's tag
+// are written down, in bytes: the tag stands with each line.
+const (
+	maxCommand = 256
+	maxTag     = 256
+)
 
 // diary writes down what a process prints, and how it ended, for the sandbox's
 // log. What happens on a terminal it does not: people type passwords there. A nil
@@ -26,7 +30,7 @@ func newDiary(log *logs.Log, info *pb.ProcessInfo) *diary {
 	about := func(stream string) map[string]string {
 		fields := map[string]string{"pid": strconv.FormatUint(uint64(info.GetPid()), 10)}
 		if info.Tag != nil {
-			fields["tag"] = info.GetTag()
+			fields["tag"] = info.GetTag()[:min(len(info.GetTag()), maxTag)]
 		}
 		if stream != "" {
 			fields["stream"] = stream
