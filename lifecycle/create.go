@@ -66,7 +66,8 @@ const (
 // Kinds: NotFound (template), Invalid (timeout, or limits that the machine
 // cannot give), Forbidden (no tenant, or a template that is not for this
 // caller), Conflict (key), Exhausted (too many sandboxes, or over the account's
-// quota), Timeout, Unavailable, Internal.
+// quota), Unsupported (the snapshot is of another version or processor), Timeout,
+// Unavailable, Internal.
 func (s *Sandboxes) Create(ctx context.Context, req CreateRequest) (Created, error) {
 	owner, _, err := s.owner(ctx)
 	if err != nil {
@@ -288,7 +289,7 @@ func explain(create, server context.Context, err error) error {
 		return cube.WrapError(cube.Unavailable, err, "The request ended before the sandbox had started; nothing of it is left")
 	}
 	switch cube.KindOf(err) {
-	case cube.Invalid, cube.NotFound, cube.Exhausted, cube.Unavailable, cube.Timeout:
+	case cube.Invalid, cube.NotFound, cube.Exhausted, cube.Unsupported, cube.Unavailable, cube.Timeout:
 		return err
 	}
 	return cube.WrapError(cube.Internal, err, "The sandbox could not be started: try again; if it stays so, the operator finds the cause in the server's log")

@@ -141,10 +141,21 @@ func (s *Sandboxes) recoverOne(ctx context.Context, row cube.Sandbox, runs, whol
 	return err
 }
 
-// adopt takes over a sandbox that runs, or was being kept; l.mu is held.
+// adopt takes over a sandbox that runs, or was being kept; l.mu is held. One that
+// resists must not keep the others waiting for their server: it is thawed behind,
+// before anything else is done with it.
 func (s *Sandboxes) adopt(ctx context.Context, l *live) error {
-	if err := s.engine.Thaw(ctx, l.id); err != nil && cube.KindOf(err) != cube.NotFound {
-		return fmt.Errorf("letting it run on: %w", err)
+	err := s.engine.Thaw(ctx, l.id)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil && cube.KindOf(err) != cube.NotFound {
+		s.log.Error("a sandbox does not run on, and that is tried again", "sandbox", l.id, "error", err)
+		l.occupied <- struct{}{} // nobody else knows it yet
+		s.spawn(func() {
+			s.thaw(l)
+			<-l.occupied
+		})
 	}
 	if l.sandbox.State == cube.Pausing {
 		next := l.sandbox

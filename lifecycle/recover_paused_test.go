@@ -2,7 +2,9 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +80,56 @@ func TestRecoverFinishesOrUndoesAPause(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestASandboxThatResistsKeepsNobodyFromTheirServer has one that was frozen when
+// the last server died, and cannot be thawed at first.
+func TestASandboxThatResistsKeepsNobodyFromTheirServer(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		s := w.server()
+		id, killed, other := mustCreate(t, s).ID, mustCreate(t, s).ID, mustCreate(t, s).ID
+		for snapshot, id := range map[cube.SnapshotID]cube.SandboxID{"sone": id, "stwo": killed} {
+			if _, err := w.engine.Checkpoint(t.Context(), cube.CheckpointRequest{Sandbox: id, Snapshot: snapshot, Memory: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Close()
+		var thaws atomic.Bool
+		w.engine.OnThaw = func(asked cube.SandboxID) error {
+			if asked == other || asked == id && thaws.Load() {
+				return nil
+			}
+			return errors.New("its kernel does not answer")
+		}
+		s = w.server()
+		for _, id := range []cube.SandboxID{other, killed} {
+			if err := s.Kill(t.Context(), id, "test"); err != nil {
+				t.Errorf("killing %s: %v", id, err)
+			}
+		}
+		thaws.Store(true)
+		time.Sleep(2 * lastRetry)
+		if w.engine.Frozen(id) {
+			t.Error("it does not run on")
+		}
+		w.wantAdopted(s, id)
+	})
+}
+
+func TestASnapshotThatThisMachineCannotReadIsSaidToBe(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		s := w.server()
+		id := mustCreate(t, s).ID
+		mustPause(t, s, id, true)
+		w.engine.OnStart = func(context.Context, cube.StartRequest) error {
+			return cube.Errorf(cube.Unsupported, "its memory was kept by another gVisor")
+		}
+		_, _, err := s.Connect(t.Context(), id, time.Minute, true)
+		wantKind(t, err, cube.Unsupported)
+		if row, err := s.Get(t.Context(), id); err != nil || row.State != cube.Paused {
+			t.Errorf("it is %+v, %v", row, err)
+		}
+	})
 }
 
 func TestSnapshotsThatNobodyNamesAreSwept(t *testing.T) {

@@ -129,9 +129,13 @@ func (s *Sandboxes) keep(ctx context.Context, l *live) (cube.Sandbox, cube.Snaps
 	return sandbox, info, nil
 }
 
-// thaw lets a sandbox run on, unless it has died: whoever watches it sees that.
+// thaw lets a sandbox run on, unless it has died, which whoever watches it sees,
+// or was killed: whoever removes it waits for this.
 func (s *Sandboxes) thaw(l *live) {
 	s.retry(l.id, "letting the sandbox run on", func() error {
+		if l.state() != cube.Running {
+			return nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), stopTimeout)
 		defer cancel()
 		err := s.engine.Thaw(ctx, l.id)

@@ -32,8 +32,10 @@ type Engine struct {
 	OnInit  func(cube.SandboxID) error
 
 	// OnCheckpoint is called while the sandbox is frozen and nothing of the
-	// snapshot exists. OnDiscard is called before the snapshot goes.
+	// snapshot exists. OnThaw and OnDiscard are called before the sandbox runs on,
+	// or the snapshot goes.
 	OnCheckpoint func(context.Context, cube.CheckpointRequest) error
+	OnThaw       func(cube.SandboxID) error
 	OnDiscard    func(context.Context, cube.SnapshotID) error
 
 	mu        sync.Mutex

@@ -123,6 +123,11 @@ func (s *sandbox) thaw() {
 
 // Thaw implements cube.Engine.
 func (e *Engine) Thaw(_ context.Context, id cube.SandboxID) error {
+	if e.OnThaw != nil {
+		if err := e.OnThaw(id); err != nil {
+			return err
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.sandboxes[id]
