@@ -22,6 +22,14 @@ const previewPath = "/preview/"
 // previewPolicy stands beside whatever policy the page has: browsers keep both.
 const previewPolicy = "sandbox allow-scripts allow-forms allow-modals allow-popups allow-downloads"
 
+// ofOrigins are the headers that speak for a whole origin, which is not a
+// sandbox's to do. The last two have a browser report each request to it: links
+// with signatures in them, to wherever the sandbox likes.
+var ofOrigins = []string{
+	"Service-Worker-Allowed", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc",
+	"Public-Key-Pins", "Expect-Ct", "Use-As-Dictionary", "Nel", "Report-To",
+}
+
 // isPreview tells whether a request is for such an address: a host of a sandbox's
 // own, and headers that name one, come before it.
 func (g *Gateway) isPreview(r *http.Request) bool {
@@ -98,8 +106,7 @@ func receivePreview(resp *http.Response) {
 	}
 	h := resp.Header
 	h.Add("Content-Security-Policy", previewPolicy)
-	// What speaks for a whole origin is not a sandbox's to say.
-	for _, name := range []string{"Service-Worker-Allowed", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc"} {
+	for _, name := range ofOrigins {
 		h.Del(name)
 	}
 	if location := h.Get("Location"); location != "" {
@@ -116,7 +123,9 @@ func receivePreview(resp *http.Response) {
 		if !strings.HasPrefix(cookie.Path, "/") {
 			cookie.Path = "/"
 		}
-		cookie.Path = strings.TrimSuffix(prefix+path.Clean(cookie.Path), "/")
+		if cookie.Path = path.Clean(cookie.Path); !isBelow(prefix, cookie.Path) {
+			cookie.Path = strings.TrimSuffix(prefix+cookie.Path, "/")
+		}
 		h.Add("Set-Cookie", cookie.String())
 	}
 }
@@ -138,5 +147,12 @@ func below(prefix, host, location string) string {
 	if to.Fragment != "" {
 		rest += "#" + to.EscapedFragment()
 	}
+	if isBelow(prefix, to.EscapedPath()) {
+		return rest
+	}
 	return prefix + rest
 }
+
+// isBelow tells whether a path has the prefix: servers that know
+// X-Forwarded-Prefix write it themselves.
+func isBelow(prefix, path string) bool { return path == prefix || strings.HasPrefix(path, prefix+"/") }

@@ -70,15 +70,18 @@ func TestAPreviewNeedsNoNameOfItsOwn(t *testing.T) {
 }
 
 func TestAPreviewCannotActAsTheAPIsOwnPage(t *testing.T) {
-	w := newWorld(t, func(w http.ResponseWriter, _ *http.Request) {
+	w := newWorld(t, func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src *")
 		h.Set("Service-Worker-Allowed", "/")
 		h.Set("Clear-Site-Data", `"*"`)
+		h.Set("NEL", `{"report_to":"x","max_age":86400,"success_fraction":1}`)
+		h.Set("Report-To", `{"group":"x","max_age":86400,"endpoints":[{"url":"https://evil.example/"}]}`)
 		h.Add("Set-Cookie", "a=1; Domain=cube.test; HttpOnly")
 		h.Add("Set-Cookie", "b=2; Path=/app/../..")
 		h.Add("Set-Cookie", "__Host-c=3; Path=/; Secure")
 		h.Add("Set-Cookie", "nonsense")
+		h.Add("Set-Cookie", "d=4; Path="+r.Header.Get("X-Forwarded-Prefix")+"/app")
 	})
 	id := string(w.create(t))
 	base := "/preview/" + id + "/8000"
@@ -86,10 +89,12 @@ func TestAPreviewCannotActAsTheAPIsOwnPage(t *testing.T) {
 	if got := resp.Header.Values("Content-Security-Policy"); len(got) != 2 || got[1] != previewPolicy || strings.Contains(previewPolicy, "same-origin") {
 		t.Errorf("the policy is %q", got)
 	}
-	if resp.Header.Get("Service-Worker-Allowed")+resp.Header.Get("Clear-Site-Data") != "" {
-		t.Errorf("the sandbox speaks for the origin: %v", resp.Header)
+	for _, name := range ofOrigins {
+		if resp.Header.Get(name) != "" {
+			t.Errorf("the sandbox speaks for the origin: %s: %s", name, resp.Header.Get(name))
+		}
 	}
-	if got, want := fmt.Sprint(resp.Header.Values("Set-Cookie")), "[a=1; Path="+base+"; HttpOnly b=2; Path="+base+"]"; got != want {
+	if got, want := fmt.Sprint(resp.Header.Values("Set-Cookie")), "[a=1; Path="+base+"; HttpOnly b=2; Path="+base+" d=4; Path="+base+"/app]"; got != want {
 		t.Errorf("cookies %s, want %s", got, want)
 	}
 }
@@ -121,6 +126,11 @@ func TestRedirectsStayInThePreview(t *testing.T) {
 		"//evil.example/x":         "//evil.example/x",
 		"mailto:somebody@e2b.dev":  "mailto:somebody@e2b.dev",
 		"https://api.cube.test:1/": "https://api.cube.test:1/",
+		// Of a server that knows its prefix.
+		"/p/login":                    "/p/login",
+		"https://api.cube.test/p/x?q": "/p/x?q",
+		"/p":                          "/p",
+		"/pages":                      "/p/pages",
 	} {
 		if got := below("/p", "api.cube.test", location); got != want {
 			t.Errorf("%s leads to %s, want %s", location, got, want)
