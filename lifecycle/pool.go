@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"cmp"
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -105,6 +106,11 @@ func (p *pool) notify() {
 func (p *pool) missing() (spareKind, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for k := range p.ready { // of a template that was replaced while one was made
+		for _, asked := p.spent[k]; !asked && len(p.ready[k]) > 0; {
+			p.dropOne(k)
+		}
+	}
 	for k := range p.spent {
 		p.spent[k] = p.recent(k)
 		want := max(p.size, len(p.spent[k]))
@@ -154,8 +160,8 @@ func (p *pool) empty(match func(spareKind) bool) int {
 			n++
 		}
 		delete(p.ready, k)
-		delete(p.spent, k)
 	}
+	maps.DeleteFunc(p.spent, func(k spareKind, _ []time.Time) bool { return match(k) })
 	return n
 }
 

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,6 +150,26 @@ func TestAChangedTemplateAndAStopEmptyThePool(t *testing.T) {
 		}
 		if _, err := w.server().Get(t.Context(), first.ID); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestATemplateThatChangesWhileThePoolIsFilledLeavesNoneOfTheOld(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var once sync.Once
+		var s *Sandboxes
+		w.engine.OnStart = func(context.Context, cube.StartRequest) error {
+			if len(w.rows(cube.Starting)) == 0 { // it is for the pool
+				once.Do(func() { s.SetTemplate(w.config.Templates[0]) })
+			}
+			return nil
+		}
+		w.config.PoolSize = 1
+		s = w.server()
+		mustCreate(t, s)
+		wait()
+		if g := s.Gauges(); g.Pooled != 0 || len(w.machine()) != 1 {
+			t.Errorf("gauges = %+v, machine %v", g, w.machine())
 		}
 	})
 }

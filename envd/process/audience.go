@@ -196,11 +196,13 @@ func (a *audience) publish(e *pb.ProcessEvent) {
 	}
 }
 
-// forget lets go of what nobody has read.
+// forget lets go of what nobody has read, and of what those leave behind who
+// follow still: nobody can ask for it, and it must not count for ever.
 func (a *audience) forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.missed.take()
+	a.missed.all = nil
 }
 
 // reachOrKeep returns those who follow, each with an offer announced; if there is

@@ -46,6 +46,18 @@ func TestWhatNobodyReadIsBoundedAndTheLossIsTold(t *testing.T) {
 	}
 }
 
+func TestWhatIsLeftBehindAfterAProcessIsForgottenCountsNoMore(t *testing.T) {
+	var all atomic.Int64
+	a := audience{missed: missed{all: &all}}
+	f := a.join(t.Context())
+	a.publish(printed("not read"))
+	a.forget()
+	a.leave(f)
+	if n := all.Load(); n != 0 {
+		t.Errorf("%d bytes count for ever", n)
+	}
+}
+
 // TestNothingIsLostOrToldTwiceWhileClientsComeAndGo has a process print numbers
 // while clients come one after the other, each of which goes at a moment of its
 // own: when it is told to, or when a send fails.
