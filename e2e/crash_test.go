@@ -88,7 +88,7 @@ func (s *server) churnAndCrash(after time.Duration) []string {
 // half-made is removed while the new server takes requests already. It returns
 // what is left if that takes too long.
 func (s *server) awaitSandboxes(n int) []string {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		left := testhost.Leftovers(s.dir)
 		if countSandboxes(left) <= n {

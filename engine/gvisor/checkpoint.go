@@ -17,8 +17,9 @@ import (
 	"cube/image"
 )
 
-// checkpointTimeout bounds one checkpoint: some GiB onto a slow disk.
-const checkpointTimeout = 5 * time.Minute
+// checkpointTimeout bounds one checkpoint: some GiB onto a slow disk. Tests
+// shorten it.
+var checkpointTimeout = 5 * time.Minute
 
 // Checkpoint implements cube.Engine.
 func (e *Engine) Checkpoint(ctx context.Context, req cube.CheckpointRequest) (cube.SnapshotInfo, error) {
@@ -52,6 +53,10 @@ func (e *Engine) Checkpoint(ctx context.Context, req cube.CheckpointRequest) (cu
 		Timeout: checkpointTimeout,
 	})
 	if err != nil {
+		if result.Error == "" {
+			// The helper was killed, or had no more time, and has undone nothing.
+			err = errors.Join(err, os.RemoveAll(final), e.thaw(req.Sandbox))
+		}
 		err = errors.Join(err, os.RemoveAll(tmp))
 		switch {
 		case !e.running(req.Sandbox):
@@ -66,18 +71,24 @@ func (e *Engine) Checkpoint(ctx context.Context, req cube.CheckpointRequest) (cu
 }
 
 // Thaw implements cube.Engine.
-func (e *Engine) Thaw(ctx context.Context, id cube.SandboxID) error {
+func (e *Engine) Thaw(_ context.Context, id cube.SandboxID) error {
 	s, _, err := e.runningSandbox(id)
 	if err != nil {
 		return err
 	}
 	s.freezing.Lock()
 	defer s.freezing.Unlock()
-	// Not to be given up half-way: it takes milliseconds.
-	_, err = e.runCheckpoint(context.WithoutCancel(ctx), launch.CheckpointRequest{Dir: e.dir(id), Thaw: true, Timeout: startTimeout})
+	err = e.thaw(id)
 	if err != nil && !e.running(id) {
 		return notRunning(id)
 	}
+	return err
+}
+
+// thaw is not to be given up half-way: it takes milliseconds. The sandbox's
+// freezing is held.
+func (e *Engine) thaw(id cube.SandboxID) error {
+	_, err := e.runCheckpoint(context.Background(), launch.CheckpointRequest{Dir: e.dir(id), Thaw: true, Timeout: startTimeout})
 	if err != nil {
 		return fmt.Errorf("letting sandbox %s run on: %w", id, err)
 	}
