@@ -46,9 +46,20 @@ func (s *Sandboxes) changeDeadline(ctx context.Context, id cube.SandboxID, d tim
 	}
 	sandbox, pause, err := s.changeDeadlineOf(ctx, l, d, accept)
 	if err == nil && pause {
-		err = s.pause(ctx, l, pausing{memory: sandbox.Expiry.Memory, due: true})
+		if err = s.pause(ctx, l, pausing{memory: sandbox.Expiry.Memory, due: true}); err != nil {
+			s.remind(l) // or it would run for ever
+		}
 	}
 	return sandbox, err
+}
+
+// remind has the scheduler act on the deadline of a sandbox that runs.
+func (s *Sandboxes) remind(l *live) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sandbox.State == cube.Running {
+		s.setDeadline(l)
+	}
 }
 
 // changeDeadlineOf does it, and tells whether the sandbox is to be paused now.

@@ -331,6 +331,28 @@ func TestADeadlineThatCannotPauseLosesNothing(t *testing.T) {
 	})
 }
 
+// TestATimeoutOfZeroThatCannotPauseIsTriedAgain has a client that wants the
+// sandbox paused now and gets an error: it must not run on without a deadline.
+func TestATimeoutOfZeroThatCannotPauseIsTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var room atomic.Bool
+		w.engine.OnCheckpoint = func(context.Context, cube.CheckpointRequest) error {
+			if room.Load() {
+				return nil
+			}
+			return cube.Errorf(cube.Exhausted, "the disk is full")
+		}
+		s := w.server()
+		id := mustCreate(t, s, waking).ID
+		wantKind(t, s.SetTimeout(t.Context(), id, 0), cube.Exhausted)
+		room.Store(true)
+		time.Sleep(2 * lastRetry)
+		if row, err := s.Get(t.Context(), id); err != nil || row.State != cube.Paused {
+			t.Errorf("once there was room: %+v, %v", row, err)
+		}
+	})
+}
+
 func TestAPausedSandboxTakesNoPlace(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.config.MaxSandboxes = 1
