@@ -39,7 +39,9 @@ const hostBasePrefix = "base-"
 // and a root that sandboxes use is never changed under them. agent is the
 // program that becomes the first process, and agentPath where it expects to be.
 func MakeHostBase(imagesDir string, agent []byte, agentPath string) (Root, error) {
-	if err := os.MkdirAll(imagesDir, 0o711); err != nil {
+	// Nobody of the machine's own gets in: what has the set-user-ID bit for the
+	// people inside has it for them too. Sandboxes see their root by a mount.
+	if err := errors.Join(os.MkdirAll(imagesDir, 0o700), os.Chmod(imagesDir, 0o700)); err != nil {
 		return Root{}, err
 	}
 	// Left by a server that was killed at this point.

@@ -74,3 +74,16 @@ func TestWhatIsMissingIsNamedWithItsPackage(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyOfTheMachinesOwnReachesABase is for the stand-in for sudo, which makes
+// whoever runs it root: outside of sandboxes nobody may.
+func TestNobodyOfTheMachinesOwnReachesABase(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o711); err != nil { // as an earlier version left it
+		t.Fatal(err)
+	}
+	makeBase(t, dir)
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the images are open to others: %v, %v", info.Mode(), err)
+	}
+}
