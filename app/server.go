@@ -108,17 +108,18 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 
 	quotas := quota.NewLedger(s.limits())
 	config := lifecycle.Config{
-		Store:        store,
-		Engine:       engine,
-		Templates:    []cube.Template{{ID: "base", Aliases: []string{"base"}, Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
-		MaxTimeout:   s.MaxTimeout,
-		MaxSandboxes: s.MaxSandboxes,
-		PoolSize:     s.PoolSize,
-		FreeMemory:   freeMemory,
-		Tenancy:      s.tenancy(),
-		Quota:        quotas,
-		Observe:      seen.lifecycle,
-		Log:          log,
+		Store:           store,
+		Engine:          engine,
+		Templates:       []cube.Template{{ID: "base", Aliases: []string{"base"}, Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
+		MaxTimeout:      s.MaxTimeout,
+		PausedRetention: s.PausedRetention,
+		MaxSandboxes:    s.MaxSandboxes,
+		PoolSize:        s.PoolSize,
+		FreeMemory:      freeMemory,
+		Tenancy:         s.tenancy(),
+		Quota:           quotas,
+		Observe:         seen.lifecycle,
+		Log:             log,
 	}
 	sandboxes := lifecycle.New(config)
 	defer sandboxes.Close()

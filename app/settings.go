@@ -39,6 +39,8 @@ type Settings struct {
 	PoolSize       int           `env:"CUBE_POOL_SIZE" default:"2" placeholder:"N" group:"sandboxes" help:"How many sandboxes of a template wait, running, for whoever comes next, once one was asked for; up to four times as many under demand. 0 for none."`
 	MaxTimeout     time.Duration `env:"CUBE_MAX_TIMEOUT" default:"24h" group:"sandboxes" help:"The longest time to live that a client may ask for."`
 
+	PausedRetention time.Duration `env:"CUBE_PAUSED_RETENTION" default:"0" group:"sandboxes" help:"How long a paused sandbox is kept, such as 720h, before it ends and its disk is free again; 0 for ever."`
+
 	LogLevel  string `env:"LOG_LEVEL" enum:"debug,info,warn,error" default:"info" group:"log" help:"How much to log: debug, info, warn or error."`
 	LogFormat string `env:"LOG_FORMAT" enum:"text,json" default:"text" group:"log" help:"Form of a log line: text or json."`
 }
@@ -66,6 +68,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.MaxTimeout <= 0 {
 		return fmt.Errorf("--max-timeout %s: write a time above zero, such as 24h", s.MaxTimeout)
+	}
+	if s.PausedRetention < 0 {
+		return fmt.Errorf("--paused-retention %s: write how long paused sandboxes are kept, such as 720h, or 0 for ever", s.PausedRetention)
 	}
 	for _, n := range []struct {
 		flag  string

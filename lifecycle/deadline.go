@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"cube"
@@ -102,9 +103,26 @@ func deadlineReached() cube.End {
 	return cube.End{Reason: cube.EndDeadline, At: now()}
 }
 
+// due is when the time of a running or a paused sandbox is over; the zero time
+// if it never is.
+func (s *Sandboxes) due(sandbox cube.Sandbox) time.Time {
+	switch {
+	case sandbox.State != cube.Paused:
+		return sandbox.EndAt
+	case s.retention > 0:
+		return sandbox.EndAt.Add(s.retention)
+	}
+	return time.Time{}
+}
+
 // setDeadline makes the scheduler act on a deadline that was saved; l.mu is held.
 func (s *Sandboxes) setDeadline(l *live) {
-	l.deadline.Store(l.sandbox.EndAt.UnixMilli())
+	due := s.due(l.sandbox)
+	if due.IsZero() {
+		l.deadline.Store(0)
+		return
+	}
+	l.deadline.Store(due.UnixMilli())
 	select {
 	case s.sooner <- struct{}{}:
 	default: // it is about to look anyway
@@ -172,21 +190,26 @@ func (s *Sandboxes) expire(l *live) {
 	})
 }
 
-// endOrPause ends a sandbox whose deadline has passed, or returns how it is to be
-// paused.
+// endOrPause ends a sandbox whose deadline has passed, a paused one whose
+// retention has, or returns how it is to be paused.
 func (s *Sandboxes) endOrPause(l *live) (pausing, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	state, end := l.sandbox.State, deadlineReached()
 	switch {
-	case l.sandbox.State != cube.Running: // whoever is at work on it sets the next one
+	case state != cube.Running && state != cube.Paused: // whoever is at work on it sets the next one
 		return pausing{}, nil
-	case l.sandbox.EndAt.After(time.Now()):
+	case s.due(l.sandbox).After(time.Now()):
 		s.setDeadline(l)
 		return pausing{}, nil
+	case state == cube.Paused && s.retention == 0:
+		return pausing{}, nil
+	case state == cube.Paused:
+		end.Detail = fmt.Sprintf("it was paused for longer than this server keeps paused sandboxes, which is %s; connect to one before that is over", s.retention)
 	case l.sandbox.Expiry.Pause:
 		return pausing{memory: l.sandbox.Expiry.Memory, due: true}, nil
 	}
-	_, err := s.endLocked(context.Background(), l, deadlineReached())
+	_, err := s.endLocked(context.Background(), l, end)
 	return pausing{}, err
 }
 

@@ -33,6 +33,9 @@ type Config struct {
 	Templates []cube.Template
 	// MaxTimeout is how far ahead of now a deadline may be set. 0 means 24 h.
 	MaxTimeout time.Duration
+	// PausedRetention is how long a paused sandbox is kept before it ends. 0 means
+	// for ever.
+	PausedRetention time.Duration
 	// StartSlots is how many engine starts run at once; others take turns by
 	// account. 0 means two for each processor.
 	StartSlots int
@@ -78,6 +81,7 @@ type Sandboxes struct {
 	store        cube.Store
 	engine       cube.Engine
 	maxTimeout   time.Duration
+	retention    time.Duration // of paused ones, 0 for ever
 	maxSandboxes int
 	quota        *quota.Ledger
 	tenancy      cube.Tenancy
@@ -122,7 +126,8 @@ type live struct {
 	// awake is whether its state is Running.
 	awake atomic.Bool
 	// deadline is what the scheduler goes by, without waiting for mu: Unix
-	// milliseconds, 0 for none or for one that it has seen pass.
+	// milliseconds, 0 for none or for one that it has seen pass. That of a paused
+	// one is the end of its retention.
 	deadline atomic.Int64
 
 	counted bool // it has its places: see reserve; guarded by Sandboxes.mu
@@ -140,6 +145,7 @@ func New(cfg Config) *Sandboxes {
 		engine:       cfg.Engine,
 		templates:    map[string]cube.Template{},
 		maxTimeout:   cmp.Or(cfg.MaxTimeout, defaultMaxTimeout),
+		retention:    cfg.PausedRetention,
 		maxSandboxes: cfg.MaxSandboxes,
 		quota:        cmp.Or(cfg.Quota, quota.NewLedger(cube.Limits{})),
 		tenancy:      cmp.Or(cfg.Tenancy, cube.TenancyOff),

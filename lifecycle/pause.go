@@ -65,6 +65,9 @@ func (s *Sandboxes) pause(ctx context.Context, l *live, how pausing) error {
 	kept := time.Since(begun)
 	l.mu.Lock()
 	l.halt()
+	if l.sandbox.State == cube.Paused { // else it was killed meanwhile
+		s.setDeadline(l)
+	}
 	s.observe(ctx, EventPaused, l.sandbox)
 	l.mu.Unlock()
 	if !s.stop(l.id) {

@@ -180,6 +180,7 @@ func (s *Sandboxes) recoverPaused(l *live, whole bool) error {
 		}
 	}
 	l.halt()
+	s.setDeadline(l)
 	if !whole {
 		s.log.Error("the snapshot of a paused sandbox is not there: it cannot be resumed", "sandbox", l.id, "snapshot", l.sandbox.Snapshot)
 	}

@@ -195,6 +195,7 @@ func (s *Sandboxes) resumeFailed(l *live, was cube.Sandbox, why error) error {
 	if l.sandbox.State != cube.Paused {
 		return s.changed(l) // whoever removes it gives its places back
 	}
+	s.setDeadline(l)
 	s.giveBack(l)
 	return why
 }
