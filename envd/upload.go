@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"cube/envd/filesystem"
@@ -156,6 +157,13 @@ func partPath(disposition string) string {
 	return parameters["filename"]
 }
 
+// uploadBuffers are for what is on its way to a file: larger than io.Copy's own,
+// as each write is a system call, and gVisor's are dear.
+var uploadBuffers = sync.Pool{New: func() any {
+	buffer := make([]byte, 256<<10)
+	return &buffer
+}}
+
 // writeFile writes a file in place, as a shell's redirection does: one that was
 // there keeps its mode and its links. It belongs to the user afterwards, as with
 // E2B's agent, and so do the directories that were missing. Its metadata are
@@ -183,7 +191,9 @@ func writeFile(path string, u users.User, content io.Reader, metadata map[string
 	if err := file.Chown(int(u.UID), int(u.GID)); err != nil {
 		return uploaded{}, fileError(path, err)
 	}
-	if _, err := io.Copy(file, content); err != nil {
+	buffer := uploadBuffers.Get().(*[]byte)
+	defer uploadBuffers.Put(buffer)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{file}, content, *buffer); err != nil {
 		if _, onFile := errors.AsType[*fs.PathError](err); onFile {
 			return uploaded{}, fileError(path, err)
 		}
