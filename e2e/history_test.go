@@ -46,9 +46,9 @@ func TestWhatASandboxDidIsRemembered(t *testing.T) {
 	created := s.create()
 	id := created.SandboxID
 	s.shell(created, "user", "echo one; echo two >&2")
-	eventually(t, "both lines", func() bool {
+	eventually(t, "both lines and the end", func() bool {
 		all := strings.Join(s.messages(id, ""), "|")
-		return strings.Contains(all, "info one") && strings.Contains(all, "error two")
+		return strings.Contains(all, "info one") && strings.Contains(all, "error two") && strings.Contains(all, "process ended")
 	})
 	if got := s.messages(id, "level=warn"); len(got) != 1 || got[0] != "error two" {
 		t.Errorf("what matters: %q", got)

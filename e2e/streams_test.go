@@ -33,7 +33,9 @@ func TestWhatWasPrintedMeanwhileIsToldToTheNextClient(t *testing.T) {
 	s := start(t)
 	c := s.create()
 	ctx, leave := context.WithCancel(t.Context())
-	stream, err := s.startShell(ctx, c, "user", "echo begun; while [ ! -e go ]; do sleep 0.05; done; seq 1000; touch printed; while [ ! -e end ]; do sleep 0.05; done; echo last")
+	// The pauses are for the agent to see that the client is gone: nobody can know
+	// what a server has in its hands when its client goes.
+	stream, err := s.startShell(ctx, c, "user", "echo begun; while [ ! -e go ]; do sleep 0.05; done; sleep 3; seq 1000; touch printed; while [ ! -e end ]; do sleep 0.05; done; sleep 3; echo last")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,12 +64,13 @@ func TestWhatWasPrintedMeanwhileIsToldToTheNextClient(t *testing.T) {
 }
 
 // TestAKilledServerCostsNoOutput kills the server while a process prints: what it
-// prints before there is another comes then. What the dead one had in its hands,
-// at one line every 50 ms at most one, nobody can know.
+// prints before there is another comes then. What the dead one had in its hands
+// nobody can know: a few lines, if the machine was busy.
 func TestAKilledServerCostsNoOutput(t *testing.T) {
 	s := start(t)
 	c := s.create()
-	stream, err := s.startShell(t.Context(), c, "user", "i=0; while [ ! -e end ]; do i=$((i+1)); echo $i; sleep 0.05; done")
+	const inItsHands, meanwhile = 40, 80 // lines
+	stream, err := s.startShell(t.Context(), c, "user", "i=0; while [ ! -e end ]; do i=$((i+1)); echo $i; echo $i > n; sleep 0.05; done")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,13 +87,14 @@ func TestAKilledServerCostsNoOutput(t *testing.T) {
 	seen := strings.Fields(before)
 	last, _ := strconv.Atoi(seen[len(seen)-1])
 	s.launch()
+	s.shell(c, "user", "while n=$(cat n); [ \"${n:-0}\" -lt "+strconv.Itoa(last+meanwhile)+" ]; do sleep 0.05; done")
 	if stream, err = s.connectTo(t.Context(), c, pid); err != nil {
 		t.Fatal(err)
 	}
-	_, printed := stream.read(t, strconv.Itoa(last+20))
+	_, printed := stream.read(t, strconv.Itoa(last+meanwhile+10))
 	lines := strings.Fields(printed)
 	first, _ := strconv.Atoi(lines[0])
-	if first != last+1 && first != last+2 {
+	if first <= last || first > last+inItsHands {
 		t.Errorf("after line %d came line %d", last, first)
 	}
 	for i, line := range lines {

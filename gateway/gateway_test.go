@@ -271,7 +271,7 @@ func TestSandboxesThatHaveEndedLeaveNoConnections(t *testing.T) {
 		}
 		w.get(t, id, "/")
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		w.gateway.pools.mu.Lock()
 		left := len(w.gateway.pools.transports)
