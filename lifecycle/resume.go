@@ -78,11 +78,9 @@ func (s *Sandboxes) resume(ctx context.Context, l *live, how resuming) (cube.San
 		return cube.Sandbox{}, err
 	}
 	begun := time.Now()
-	turn, cancel := context.WithTimeout(ctx, createTimeout)
-	defer cancel()
-	if err := s.starts.Acquire(turn, sandbox.Account); err != nil {
+	if err := s.awaitTurn(ctx, l, sandbox.Account); err != nil {
 		s.giveBack(l)
-		return cube.Sandbox{}, explain(turn, s.ctx, err)
+		return cube.Sandbox{}, err
 	}
 	work, done, err := s.beginResume(ctx, l)
 	if err != nil {
@@ -162,6 +160,38 @@ func (s *Sandboxes) giveBack(l *live) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.uncount(l)
+}
+
+// awaitTurn waits until a paused sandbox may start, unless it is killed before.
+// Without an error a slot of starts is taken.
+func (s *Sandboxes) awaitTurn(ctx context.Context, l *live, account string) error {
+	turn, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	if err := s.interruptible(l, cancel); err != nil {
+		return err
+	}
+	err := s.starts.Acquire(turn, account)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.interrupt = nil
+	switch {
+	case err == nil:
+		return nil
+	case l.sandbox.State != cube.Paused:
+		return s.changed(l)
+	}
+	return explain(turn, s.ctx, err)
+}
+
+// interruptible has the end of a paused sandbox call cancel.
+func (s *Sandboxes) interruptible(l *live, cancel context.CancelFunc) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sandbox.State != cube.Paused {
+		return s.changed(l)
+	}
+	l.interrupt = cancel
+	return nil
 }
 
 // beginResume notes that the sandbox is being resumed.
