@@ -102,10 +102,12 @@ func advice(a answer) string {
 	case http.StatusConflict, http.StatusTooManyRequests:
 		return "Load this page again in a moment."
 	}
-	if a.Port == 0 {
+	switch {
+	case a.Message == messageAsleep:
+		return fmt.Sprintf("Nothing of the sandbox %s is lost: load this page again in a moment, or tell its owner.", a.SandboxID)
+	case a.Port == 0:
 		return fmt.Sprintf("The sandbox %s has ended, or never was: its deadline may have passed.", a.SandboxID)
-	}
-	if a.Message == messageBroken {
+	case a.Message == messageBroken:
 		return fmt.Sprintf("Look at the server on port %d in the sandbox %s.", a.Port, a.SandboxID)
 	}
 	return fmt.Sprintf("There is no service running on port %d in the sandbox %s: start one, and load this page again.", a.Port, a.SandboxID)

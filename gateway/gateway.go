@@ -142,12 +142,12 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, t target, err e
 	case cube.Forbidden:
 		writePrivate(w, r, t)
 	case cube.Exhausted:
-		write(w, r, answer{SandboxID: string(t.id), Message: err.Error(), Code: http.StatusTooManyRequests})
+		write(w, r, answer{SandboxID: string(t.id), Message: err.Error(), Code: http.StatusTooManyRequests, title: "No Room to Resume"})
 	case cube.Timeout, cube.Unavailable, cube.Conflict:
-		write(w, r, answer{SandboxID: string(t.id), Message: messageBusy, Code: http.StatusConflict})
+		write(w, r, answer{SandboxID: string(t.id), Message: messageBusy, Code: http.StatusConflict, title: "Sandbox Is Changing Its State"})
 	default:
 		g.log.Error("a paused sandbox could not be resumed for a request", "request", requestid.From(r.Context()), "sandbox", t.id, "error", err)
-		write(w, r, answer{SandboxID: string(t.id), Message: messageAsleep, Code: http.StatusBadGateway})
+		write(w, r, answer{SandboxID: string(t.id), Message: messageAsleep, Code: http.StatusBadGateway, title: "Sandbox Not Resumed"})
 	}
 }
 
