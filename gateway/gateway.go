@@ -118,11 +118,15 @@ const trafficHeader = "E2b-Traffic-Access-Token"
 
 // visitor is what a request shows of itself.
 func visitor(r *http.Request, t target) lifecycle.Visitor {
-	return lifecycle.Visitor{
+	v := lifecycle.Visitor{
 		Agent:        t.port == cube.AgentPort,
 		AccessToken:  single(r.Header, "X-Access-Token"),
 		TrafficToken: single(r.Header, trafficHeader),
 	}
+	if v.Agent {
+		v.Signed = waker(r)
+	}
+	return v
 }
 
 // single is the value of a header that is there once. Two are none: two readers

@@ -8,7 +8,9 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"cube"
 )
@@ -43,9 +45,8 @@ const signatureLength = len("v1_") + 43
 // sandbox that runs, however long the link is, and one link is looked up at a
 // time: a flood of wrong ones takes a part of one processor.
 func (g *Gateway) signedFor(ctx context.Context, r *http.Request) (cube.SandboxID, bool) {
-	query := r.URL.Query()
-	signature := query.Get("signature")
-	if len(signature) != signatureLength || !strings.HasPrefix(signature, "v1_") {
+	signs := signer(r)
+	if signs == nil {
 		return "", false
 	}
 	select {
@@ -54,16 +55,27 @@ func (g *Gateway) signedFor(ctx context.Context, r *http.Request) (cube.SandboxI
 	case <-ctx.Done():
 		return "", false
 	}
-	begin := sha256.New()
-	_, _ = io.WriteString(begin, query.Get("path")+":"+fileOperation(r.Method)+":"+query.Get("username")+":")
+	return g.sandboxes.FindByAccessToken(signs)
+}
+
+// signer returns what tells whether a link was signed with a token; nil if it
+// was with none.
+func signer(r *http.Request) func(token string) bool {
+	query := r.URL.Query()
+	signature := query.Get("signature")
+	if len(signature) != signatureLength || !strings.HasPrefix(signature, "v1_") {
+		return nil
+	}
 	end := query.Get("signature_expiration")
 	if end != "" {
 		end = ":" + end
 	}
 	if len(end) > 32 { // no number of seconds is
-		return "", false
+		return nil
 	}
-	return g.sandboxes.FindByAccessToken(func(token string) bool {
+	begin := sha256.New()
+	_, _ = io.WriteString(begin, query.Get("path")+":"+fileOperation(r.Method)+":"+query.Get("username")+":")
+	return func(token string) bool {
 		h, err := begin.(hash.Cloner).Clone()
 		if err != nil {
 			return false
@@ -71,5 +83,21 @@ func (g *Gateway) signedFor(ctx context.Context, r *http.Request) (cube.SandboxI
 		_, _ = io.WriteString(h, token+end)
 		want := "v1_" + base64.RawStdEncoding.EncodeToString(h.Sum(nil))
 		return subtle.ConstantTimeCompare([]byte(signature), []byte(want)) == 1
-	})
+	}
+}
+
+// waker returns what tells whether a request to the agent shows by a signature
+// that its maker has a token; nil if it shows nothing. A link whose time is over
+// opens nothing in a sandbox that runs, and wakes none.
+func waker(r *http.Request) func(token string) bool {
+	if !isSigned(r) {
+		return nil
+	}
+	if end := r.URL.Query().Get("signature_expiration"); end != "" {
+		seconds, err := strconv.ParseInt(end, 10, 64)
+		if err != nil || seconds < time.Now().Unix() {
+			return nil
+		}
+	}
+	return signer(r)
 }
