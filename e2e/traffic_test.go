@@ -68,7 +68,7 @@ func TestTraffic(t *testing.T) {
 	script := base64.StdEncoding.EncodeToString([]byte(insideServer))
 	s.command(created, fmt.Sprintf("echo %s | base64 -d > /tmp/server.py; setsid python3 /tmp/server.py >/dev/null 2>&1 </dev/null &", script))
 	host := "8000-" + created.SandboxID + ".localhost"
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for raw(t, s, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n").StatusCode != 200 {
 		if time.Now().After(deadline) {
 			t.Fatal("the server inside does not start")

@@ -7,7 +7,7 @@ import { FileNotFoundError, FilesystemEventType, Sandbox } from 'e2b'
 describe('files', () => {
   let sandbox
   before(async () => {
-    sandbox = await Sandbox.create({ timeoutMs: 120_000 })
+    sandbox = await Sandbox.create({ timeoutMs: 900_000 })
   })
   after(() => sandbox?.kill())
 

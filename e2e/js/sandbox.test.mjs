@@ -9,7 +9,7 @@ const text = (data) => new TextDecoder().decode(data)
 describe('a sandbox', () => {
   let sandbox
   before(async () => {
-    sandbox = await Sandbox.create({ timeoutMs: 120_000, metadata: { suite: 'js' }, envs: { FROM_CREATE: 'yes' } })
+    sandbox = await Sandbox.create({ timeoutMs: 900_000, metadata: { suite: 'js' }, envs: { FROM_CREATE: 'yes' } })
   })
   after(() => sandbox?.kill())
 

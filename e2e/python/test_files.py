@@ -7,7 +7,7 @@ from e2b import FileNotFoundException, FilesystemEventType, Sandbox
 
 @pytest.fixture(scope="module")
 def sandbox():
-    sandbox = Sandbox.create(timeout=120)
+    sandbox = Sandbox.create(timeout=900)
     yield sandbox
     sandbox.kill()
 

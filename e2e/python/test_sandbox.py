@@ -23,7 +23,7 @@ needs_callback = pytest.mark.skipif(not FULL_KEY, reason="no callback")
 
 @pytest.fixture(scope="module")
 def sandbox():
-    sandbox = Sandbox.create(timeout=120, metadata={"suite": "python"}, envs={"FROM_CREATE": "yes"})
+    sandbox = Sandbox.create(timeout=900, metadata={"suite": "python"}, envs={"FROM_CREATE": "yes"})
     yield sandbox
     sandbox.kill()
 
@@ -116,7 +116,7 @@ def test_it_tells_about_itself(sandbox):
 
 def test_another_connection_and_a_later_deadline(sandbox):
     before = sandbox.get_info().end_at
-    again = Sandbox.connect(sandbox.sandbox_id, timeout=600)
+    again = Sandbox.connect(sandbox.sandbox_id, timeout=1800)
     assert again.commands.run("echo same").stdout == "same\n"
     assert sandbox.get_info().end_at > before
 
