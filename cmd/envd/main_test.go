@@ -210,3 +210,22 @@ func TestOnSIGTERMItEndsWithAllItsProcesses(t *testing.T) {
 		}
 	}
 }
+
+func TestWithSomebodyElsesRightsItIsSudoAlone(t *testing.T) {
+	for _, row := range []struct {
+		name      string
+		uid, euid int
+		want      bool
+	}{
+		{"/opt/cube/envd", 0, 0, false},
+		{"/opt/cube/envd", 1000, 1000, false},
+		{"sudo", 1000, 0, true},
+		{"/opt/cube/bin/sudo", 0, 0, true},
+		{"envd", 1001, 0, true},
+		{"", 1001, 0, true},
+	} {
+		if got := isSudo(row.name, row.uid, row.euid); got != row.want {
+			t.Errorf("%q of %d with the rights of %d: %t", row.name, row.uid, row.euid, got)
+		}
+	}
+}
