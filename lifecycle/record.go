@@ -141,15 +141,33 @@ func (s *Sandboxes) Known(ctx context.Context, id cube.SandboxID) (cube.Sandbox,
 	return s.row(ctx, id)
 }
 
+// allAtOnce is how many rows All reads at once: each may hold a megabyte.
+const allAtOnce = 100
+
 // All returns every sandbox of the caller's of which there is a row, those that
-// ended included, the oldest first.
+// ended included, the oldest first; without their environment and metadata, which
+// of ten thousand would be more than the server's memory.
 func (s *Sandboxes) All(ctx context.Context) ([]cube.Sandbox, error) {
 	_, sees, err := s.owner(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list, _, err := s.store.ListSandboxes(ctx, cube.SandboxQuery{Owner: sees, Ascending: true})
-	return list, err
+	var all []cube.Sandbox
+	for query := (cube.SandboxQuery{Owner: sees, Ascending: true, Limit: allAtOnce}); ; {
+		page, _, err := s.store.ListSandboxes(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		for _, sandbox := range page {
+			sandbox.EnvVars, sandbox.Metadata = nil, nil
+			all = append(all, sandbox)
+		}
+		if len(page) < allAtOnce {
+			return all, nil
+		}
+		last := page[len(page)-1]
+		query.After = &cube.SandboxCursor{StartedAt: last.StartedAt, ID: last.ID}
+	}
 }
 
 func errBusy(id cube.SandboxID) error {
