@@ -19,8 +19,10 @@ type Store interface {
 	// UpdateSandbox replaces State, EndAt, Expiry, Snapshot, SnapshotMemory and End
 	// of the row of s.ID, if its state is from. A sandbox that goes from Starting
 	// to Killing never ran, so that row gives its key free in the same write. One
-	// that becomes Paused does so for good: the write outlives the machine's power
-	// too. Kinds: NotFound, Conflict (its state is another; nothing was written).
+	// that becomes Gone loses its EnvVars and Metadata: rows of ended ones are many,
+	// and these may be large and secret. One that becomes Paused does so for good:
+	// the write outlives the machine's power too. Kinds: NotFound, Conflict (its
+	// state is another; nothing was written).
 	UpdateSandbox(ctx context.Context, from State, s Sandbox) error
 
 	// Sandbox returns one row. Kind: NotFound.

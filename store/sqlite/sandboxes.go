@@ -21,11 +21,13 @@ const (
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
 
-	// A row that never ran gives its key free.
+	// A row that never ran gives its key free; one of a sandbox that is gone has no
+	// more of it than tells of its end.
 	updateSQL = `UPDATE sandboxes SET state = ?1, end_at = ?2,
 			end_reason = ?3, ended_at = ?4, ended_by = ?5, end_detail = ?6,
 			expiry_pause = ?9, expiry_memory = ?10, expiry_resume = ?11, first_timeout = ?12,
 			snapshot = ?13, snapshot_memory = ?14,
+			env_vars = iif(?1 = 'gone', '{}', env_vars), metadata = iif(?1 = 'gone', '{}', metadata),
 			idempotency_key = iif(state = 'starting' AND ?1 = 'killing', NULL, idempotency_key)
 		WHERE id = ?7 AND state = ?8`
 

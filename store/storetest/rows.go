@@ -124,6 +124,9 @@ func concurrent(t *testing.T, store cube.Store) {
 			if next != cube.Running {
 				s.End = gone(n).End
 			}
+			if next == cube.Gone { // which has its secrets no more
+				s.EnvVars, s.Metadata = map[string]string{}, map[string]string{}
+			}
 			err = errors.Join(err, store.UpdateSandbox(ctx, from, s))
 			got, readErr := store.Sandbox(ctx, s.ID)
 			err = errors.Join(err, readErr)
