@@ -2,9 +2,11 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,18 +49,20 @@ func terminal(b []byte) *pb.ProcessEvent_DataEvent {
 	return &pb.ProcessEvent_DataEvent{Output: &pb.ProcessEvent_DataEvent_Pty{Pty: b}}
 }
 
+// chunks are for what is being read now.
+var chunks = sync.Pool{New: func() any { return new([pipeChunk]byte) }}
+
 // passOn publishes what is written, until the stream ends or endSoon has made
 // its read deadline pass.
 func (o output) passOn(to *audience) {
-	buf := make([]byte, o.size)
 	for {
-		n, err := o.file.Read(buf)
-		if n > 0 {
-			to.publish(o.event(buf[:n]))
+		event, err := o.next()
+		if event != nil {
+			to.publish(event)
 		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			o.passOnRest(to, buf)
+			o.passOnRest(to)
 			return
 		case err != nil: // the end; a terminal's is EIO
 			return
@@ -66,22 +70,55 @@ func (o output) passOn(to *audience) {
 	}
 }
 
+// next waits until something is written, and returns it. While it waits it holds
+// no chunk: a thousand processes that print nothing need no memory for it.
+func (o output) next() (event *pb.ProcessEvent, err error) {
+	raw, err := o.file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	err = raw.Read(func(fd uintptr) (done bool) {
+		event, failed = o.readNow(int(fd))
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	return event, cmp.Or(err, failed)
+}
+
+// readNow returns what waits in the stream. It does not block: pipes and
+// terminals never do here.
+func (o output) readNow(fd int) (*pb.ProcessEvent, error) {
+	chunk := chunks.Get().(*[pipeChunk]byte)
+	defer chunks.Put(chunk)
+	for {
+		n, err := unix.Read(fd, chunk[:o.size])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return nil, io.EOF
+		default:
+			return o.event(chunk[:n]), nil
+		}
+	}
+}
+
 // passOnRest publishes what waits in the stream now. There is something if a
 // slow follower kept us from reading until the deadline was over.
-func (o output) passOnRest(to *audience, buf []byte) {
+func (o output) passOnRest(to *audience) {
 	// Bounded, because something left behind may go on writing.
 	for total := 0; total < maxPipe; {
-		n := 0
-		// Does not block: pipes and terminals never do here.
+		var event *pb.ProcessEvent
 		err := control(o.file, func(fd int) (err error) {
-			n, err = unix.Read(fd, buf)
+			event, err = o.readNow(fd)
 			return err
 		})
-		if err != nil || n == 0 {
+		if err != nil {
 			return
 		}
-		total += n
-		to.publish(o.event(buf[:n]))
+		total += size(event)
+		to.publish(event)
 	}
 }
 
