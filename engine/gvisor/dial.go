@@ -2,7 +2,9 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -18,6 +20,9 @@ import (
 // gVisor's own port forwarding does all this without a link, and loses data: it
 // ignores that a write may take less than it was given, so a stream that its
 // reader does not keep up with has holes.
+
+// awaitPause is between two looks at a process that cannot be looked at.
+const awaitPause = 100 * time.Millisecond
 
 // dialTimeout bounds connecting to a sandbox of this machine, which takes less
 // than a millisecond unless its kernel is stuck.
@@ -104,12 +109,20 @@ func (e *Engine) keepConn(id cube.SandboxID, tcp *net.TCPConn) net.Conn {
 
 // awaitEnd returns when a sandbox's kernel has ended, or the engine is closed.
 func (e *Engine) awaitEnd(kernel launch.Process) {
-	sentry, err := findProcess(kernel)
-	if err != nil {
-		return
+	for {
+		sentry, err := findProcess(kernel)
+		if err == nil {
+			err = sentry.wait(e.closing)
+			sentry.close()
+		}
+		if err == nil || errors.Is(err, os.ErrProcessDone) || e.closing.Err() != nil {
+			return
+		}
+		select {
+		case <-time.After(awaitPause):
+		case <-e.closing.Done():
+		}
 	}
-	defer sentry.close()
-	_ = sentry.wait(e.closing)
 }
 
 func (e *Engine) closeConns(s *sandbox) {

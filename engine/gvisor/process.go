@@ -43,11 +43,14 @@ func findProcess(p launch.Process) (*process, error) {
 	}
 	// Compared after opening, so the id cannot be used again in between.
 	now, err := launch.FindProcess(p.PID)
-	if err != nil || now != p {
-		opened.close()
-		return nil, os.ErrProcessDone
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ESRCH), err == nil && now != p:
+		err = os.ErrProcessDone
+	case err == nil:
+		return opened, nil
 	}
-	return opened, nil
+	opened.close()
+	return nil, err // perhaps of this server's own, as when it is out of file descriptors
 }
 
 func (p *process) close() { _ = p.file.Close() }

@@ -55,8 +55,8 @@ func (e *Engine) running(id cube.SandboxID) bool {
 		return false
 	}
 	sentry, err := findProcess(r.Sentry)
-	if err != nil {
-		return false
+	if err != nil { // one that cannot be looked at may run: what does not is removed
+		return !errors.Is(err, os.ErrProcessDone)
 	}
 	defer sentry.close()
 	return !sentry.exited()
