@@ -1,0 +1,33 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAPausedSandboxGoesAfterItsRetention pauses one on a server that keeps none
+// for long, and that is killed meanwhile.
+func TestAPausedSandboxGoesAfterItsRetention(t *testing.T) {
+	s := start(t)
+	created := s.create()
+	s.pause(created.SandboxID)
+	s.args = []string{"--paused-retention", "1s"}
+	s.crash()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		status, body := s.call("GET", "/sandboxes/"+created.SandboxID, nil, "X-API-Key", fullKey)
+		if status == http.StatusNotFound {
+			if !strings.Contains(string(body), "paused for longer") {
+				t.Errorf("the answer does not say why it is gone: %s", body)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it is there still: %d %s", status, body)
+		}
+	}
+	if left := s.awaitNoSnapshots(); left != nil {
+		t.Errorf("of its snapshot there is %q", left)
+	}
+}
