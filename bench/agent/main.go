@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"time"
 )
 
 func main() {
@@ -34,6 +35,10 @@ type options struct {
 	rounds   int
 	commands int
 }
+
+// rest is longer than Go's runtime takes to collect what an idle program no
+// longer needs, two minutes, and to give some of it back.
+const rest = 150 * time.Second
 
 func run(ctx context.Context, o options) error {
 	if o.envd == "" {
@@ -84,6 +89,14 @@ func run(ctx context.Context, o options) error {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round, o.rounds)
 	}
 	if err := home.recordMemory(ctx, r, pair, "memory, after all"); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(rest):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := home.recordMemory(ctx, r, pair, "memory, later"); err != nil {
 		return err
 	}
 	r.print(os.Stdout)
