@@ -28,6 +28,8 @@ type running struct {
 
 	audience audience
 
+	expiry *time.Timer // forgets it, some time after its end; nil before that
+
 	done chan struct{} // closed once it has ended and its output was passed on
 }
 

@@ -183,7 +183,7 @@ func (s *Service) keep(p *running) {
 		if len(s.ended) > maxEnded {
 			s.forget(s.ended[0])
 		}
-		time.AfterFunc(endedKept, func() {
+		p.expiry = time.AfterFunc(endedKept, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.forget(p)
@@ -198,6 +198,7 @@ func (s *Service) forget(p *running) {
 		return
 	}
 	s.ended = slices.Delete(s.ended, i, i+1)
+	p.expiry.Stop()                                    // it would hold the process until then
 	if pid := p.info.GetPid(); s.processes[pid] == p { // the id may have been used again
 		delete(s.processes, pid)
 	}
