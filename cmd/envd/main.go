@@ -92,6 +92,7 @@ func run(listen, listenTunnel string, notify bool, pidsMax int, ownMachine bool)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = server.Close() })
+	go giveBackMemory(ctx)
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
