@@ -36,11 +36,7 @@ func logQuery(query url.Values, name string) (q cube.LogQuery, err error) {
 
 // GET /sandboxes/{sandboxID}/logs
 func (a *api) getLogs(w http.ResponseWriter, r *http.Request) error {
-	id, err := sandboxID(r)
-	if err != nil {
-		return err
-	}
-	query, err := parseQuery(r)
+	id, query, err := sandboxQuery(r)
 	if err != nil {
 		return err
 	}
@@ -72,11 +68,7 @@ func (a *api) getLogs(w http.ResponseWriter, r *http.Request) error {
 
 // GET /v2/sandboxes/{sandboxID}/logs
 func (a *api) getLogsV2(w http.ResponseWriter, r *http.Request) error {
-	id, err := sandboxID(r)
-	if err != nil {
-		return err
-	}
-	query, err := parseQuery(r)
+	id, query, err := sandboxQuery(r)
 	if err != nil {
 		return err
 	}

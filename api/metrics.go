@@ -42,11 +42,7 @@ var lastTime = time.Date(2299, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // GET /sandboxes/{sandboxID}/metrics
 func (a *api) getMetrics(w http.ResponseWriter, r *http.Request) error {
-	id, err := sandboxID(r)
-	if err != nil {
-		return err
-	}
-	query, err := parseQuery(r)
+	id, query, err := sandboxQuery(r)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"cube"
@@ -21,6 +22,16 @@ const (
 // clients write the client's id behind it.
 func sandboxID(r *http.Request) (cube.SandboxID, error) {
 	return cube.ParseSandboxID(strings.TrimSuffix(r.PathValue("sandboxID"), "-"+clientID))
+}
+
+// sandboxQuery reads the id from the path, and the query.
+func sandboxQuery(r *http.Request) (cube.SandboxID, url.Values, error) {
+	id, err := sandboxID(r)
+	if err != nil {
+		return "", nil, err
+	}
+	query, err := parseQuery(r)
+	return id, query, err
 }
 
 // GET /sandboxes/{sandboxID}

@@ -92,9 +92,7 @@ func listenForOperators(ctx context.Context, s Settings, log *slog.Logger) (*ope
 		Callback:  func() *callback.Stats { return o.door.Stats().Callback },
 		Cache:     func() *cache.Stats { return o.door.Stats().Cache },
 		Shadow:    o.shadow,
-		Sandboxes: func() int { return o.sandboxes.Gauges().Running },
-		Paused:    func() int { return o.sandboxes.Gauges().Paused },
-		Pooled:    func() int { return o.sandboxes.Gauges().Pooled },
+		Sandboxes: func() lifecycle.Gauges { return o.sandboxes.Gauges() },
 		Audit:     o.audit,
 	})
 	o.server = &http.Server{

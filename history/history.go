@@ -143,7 +143,10 @@ func (r *Recorder) ask(ctx context.Context, now time.Time) {
 		})
 	}
 	_ = asking.Wait() // none fails
-	r.report(ctx, r.cfg.Store.AddHistory(ctx, recorded, keepLines, keepOfAll))
+	if err := r.cfg.Store.AddHistory(ctx, recorded, keepLines, keepOfAll); err != nil {
+		r.report(ctx, err)
+		clear(r.known) // the next question is for what follows the last line that is kept
+	}
 }
 
 // askOne asks one sandbox. A silent agent is no reason to forget what the engine

@@ -55,13 +55,6 @@ func (s *Sandboxes) Owner(id cube.SandboxID) cube.Owner {
 	return cube.Owner{}
 }
 
-// Count is how many sandboxes run, those that start or end included.
-func (s *Sandboxes) Count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.count
-}
-
 // Gauges are numbers of sandboxes of one moment.
 type Gauges struct {
 	Running int // those that start or end included

@@ -45,8 +45,8 @@ func TestWhatIsDoneToASandboxIsTold(t *testing.T) {
 		}
 		w.engine.Die(crashed, cube.Exit{OutOfMemory: true})
 		synctest.Wait()
-		if s.Owner(kept).Subject != "ann" || s.Count() != 1 {
-			t.Errorf("owner %+v of %d sandboxes, want ann of 1", s.Owner(kept), s.Count())
+		if s.Owner(kept).Subject != "ann" || s.Gauges().Running != 1 {
+			t.Errorf("owner %+v of %d sandboxes, want ann of 1", s.Owner(kept), s.Gauges().Running)
 		}
 		time.Sleep(2 * time.Hour) // of the bubble's clock
 		synctest.Wait()

@@ -273,7 +273,7 @@ func TestAKillBeatsWhateverIsAtWork(t *testing.T) {
 				wantEnded(t, <-failed, cube.EndKilled)
 				w.wantEnd(id, cube.EndKilled)
 				w.wantNothingLeft()
-				if n := s.Count(); n != 0 {
+				if n := s.Gauges().Running; n != 0 {
 					t.Errorf("%d sandboxes are counted", n)
 				}
 			})

@@ -46,7 +46,7 @@ func TestAKillDoesNotWaitForAResumeThatWaitsForItsTurn(t *testing.T) {
 		if err := <-created; err != nil {
 			t.Errorf("the other one: %v", err)
 		}
-		if n := s.Count(); n != 1 {
+		if n := s.Gauges().Running; n != 1 {
 			t.Errorf("%d sandboxes are counted, want the other one", n)
 		}
 	})

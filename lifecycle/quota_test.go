@@ -237,7 +237,7 @@ func TestAFullLineRefuses(t *testing.T) {
 		if rows := w.rows(); len(rows) != 1 || rows[0].State != cube.Starting {
 			t.Errorf("%d rows, want that of the one that starts", len(rows))
 		}
-		if n := s.Count(); n != 1+maxOfAccount {
+		if n := s.Gauges().Running; n != 1+maxOfAccount {
 			t.Errorf("%d are counted, want %d", n, 1+maxOfAccount)
 		}
 		leave()
@@ -245,7 +245,7 @@ func TestAFullLineRefuses(t *testing.T) {
 		wg.Wait()
 		synctest.Wait()
 		w.wantNothingLeft()
-		if n := s.Count(); n != 0 {
+		if n := s.Gauges().Running; n != 0 {
 			t.Errorf("%d are counted, want none", n)
 		}
 	})

@@ -71,7 +71,7 @@ func TestRecoverFinishesOrUndoesAPause(t *testing.T) {
 						t.Errorf("the engine still has %v", left)
 					}
 					w.wantSnapshots(1)
-					if n := s.Count(); n != 0 {
+					if n := s.Gauges().Running; n != 0 {
 						t.Errorf("%d are counted", n)
 					}
 					mustConnect(t, s, id)

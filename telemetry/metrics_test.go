@@ -18,6 +18,7 @@ import (
 	"cube/auth/cache"
 	"cube/auth/callback"
 	"cube/auth/decision"
+	"cube/lifecycle"
 )
 
 // scrape asks for the metrics as Prometheus does.
@@ -46,9 +47,7 @@ func allSources() Sources {
 			return &cache.Stats{Hits: 11, Misses: 12, Coalesced: 13, Stored: 14, Purges: 15, Entries: 16}
 		},
 		Shadow:    func() map[Shadow]uint64 { return map[Shadow]uint64{"allows_more": 1, secret: 2} },
-		Sandboxes: func() int { return 5 },
-		Paused:    func() int { return 6 },
-		Pooled:    func() int { return 7 },
+		Sandboxes: func() lifecycle.Gauges { return lifecycle.Gauges{Running: 5, Paused: 6, Pooled: 7} },
 		Audit:     func() *audit.Stats { return &audit.Stats{Lines: 21, Lost: 22} },
 	}
 }

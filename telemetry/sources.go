@@ -6,6 +6,7 @@ import (
 	"cube/audit"
 	"cube/auth/cache"
 	"cube/auth/callback"
+	"cube/lifecycle"
 )
 
 // Sources are read whenever somebody asks for metrics, concurrently. What is not
@@ -15,9 +16,7 @@ type Sources struct {
 	Callback  func() *callback.Stats
 	Cache     func() *cache.Stats
 	Shadow    func() map[Shadow]uint64
-	Sandboxes func() int // that run, those that start or end included
-	Paused    func() int // sandboxes that are paused
-	Pooled    func() int // sandboxes that wait for whoever comes next
+	Sandboxes func() lifecycle.Gauges
 	Audit     func() *audit.Stats
 }
 
@@ -65,17 +64,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	if c.Shadow != nil {
 		collectShadow(out, c.Shadow())
 	}
-	for _, g := range []struct {
-		name, help string
-		count      func() int
-	}{
-		{"cube_sandboxes", "Sandboxes that run, those that start or end included.", c.Sandboxes},
-		{"cube_sandboxes_paused", "Sandboxes that are paused.", c.Paused},
-		{"cube_sandboxes_pooled", "Sandboxes that run and wait for whoever comes next.", c.Pooled},
-	} {
-		if g.count != nil {
-			gauge(g.name, g.help, g.count())
-		}
+	if c.Sandboxes != nil {
+		s := c.Sandboxes()
+		gauge("cube_sandboxes", "Sandboxes that run, those that start or end included.", s.Running)
+		gauge("cube_sandboxes_paused", "Sandboxes that are paused.", s.Paused)
+		gauge("cube_sandboxes_pooled", "Sandboxes that run and wait for whoever comes next.", s.Pooled)
 	}
 	if s := read(c.Audit); s != nil {
 		counter("cube_audit_lines_total", "Lines written to the audit log.", s.Lines)
