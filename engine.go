@@ -2,6 +2,7 @@ package cube
 
 import (
 	"context"
+	"io"
 	"net"
 	"time"
 )
@@ -86,6 +87,26 @@ type CheckpointRequest struct {
 	Sandbox  SandboxID
 	Snapshot SnapshotID // one that was never used before
 	Memory   bool       // false keeps the files alone
+	// Layer keeps the files as a layer over what the sandbox started from, and
+	// nothing else: slower to keep, and what starts from it has a disk that is
+	// empty again, as if it were an image's. Without Memory only.
+	Layer bool
+}
+
+// ImageRequest is a container image to become a snapshot without memory.
+type ImageRequest struct {
+	Snapshot SnapshotID // one that was never used before
+	Layers   []ImageLayer
+}
+
+// ImageLayer is one layer of an image, the lowest first.
+type ImageLayer struct {
+	// DiffID is "sha256:" and the hash of the uncompressed layer in hexadecimal.
+	// A layer that the engine has already is not opened.
+	DiffID string
+	// Open returns the layer as an uncompressed tar file. What it holds is hostile:
+	// the engine compares it with DiffID and unpacks it within bounds.
+	Open func(context.Context) (io.ReadCloser, error)
 }
 
 // Timings is how long the stages of a start took. A stage that an engine does

@@ -1,0 +1,39 @@
+package cube
+
+// NetworkPolicy is what a sandbox may reach. What is closed to all (private
+// ranges, link-local addresses, the host, other sandboxes) no policy opens. The
+// zero value opens all else.
+type NetworkPolicy struct {
+	// AllowOut are addresses, ranges and domains, in the form that network/policy
+	// gives them. Who is named here is allowed, whatever DenyOut says.
+	AllowOut []string `json:",omitempty"`
+	// DenyOut are addresses and ranges.
+	DenyOut []string `json:",omitempty"`
+	// Rules change requests to domains, by domain.
+	Rules map[string]NetworkRule `json:",omitempty"`
+	// EgressProxy carries all connections that go out, nil for none.
+	EgressProxy *EgressProxy `json:",omitempty"`
+}
+
+// NetworkRule is what is changed in HTTP requests to a domain.
+type NetworkRule struct {
+	// Headers are set, in place of those that the sandbox sent. They may hold
+	// secrets: never logged, and never inside the sandbox.
+	Headers map[string]string
+}
+
+// EgressProxy is a SOCKS5 proxy of the customer's.
+type EgressProxy struct {
+	Address  string // host:port
+	Username string
+	Password string // a secret: never logged
+}
+
+// Ingress is who may reach a sandbox's ports that are not the agent's, and how.
+type Ingress struct {
+	// MaskRequestHost is the Host that servers inside see, with ${PORT} for the
+	// port; "" for what the client sent.
+	MaskRequestHost string `json:",omitempty"`
+	// HTTPSPorts are ports behind which the server inside speaks TLS.
+	HTTPSPorts []int `json:",omitempty"`
+}
