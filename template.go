@@ -38,8 +38,8 @@ const (
 
 // BuildFailure is why a build did not become ready.
 type BuildFailure struct {
-	// Step is where: "base", the index of the step as a number from 0, or
-	// "finalize". "" if it was in none.
+	// Step is where: "base", the number of the step from 1, or "finalize". "" if
+	// it was in none.
 	Step    string
 	Message string // for a person: E2B's words where it has some
 }
