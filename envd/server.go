@@ -62,6 +62,7 @@ func New(log *slog.Logger) *Agent {
 	mux.HandleFunc("GET /files", a.download)
 	mux.HandleFunc("POST /files", a.upload)
 	mux.HandleFunc("POST /files/compose", a.compose)
+	a.buildSteps(mux)
 	a.handler = withCORS(a.authorize(mux))
 	return a
 }
@@ -86,7 +87,8 @@ func (a *Agent) Close() {
 func (a *Agent) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path == "/health", r.URL.Path == "/init", r.URL.Path == "/record": // the last two have a key of their own
+		case r.URL.Path == "/health":
+		case r.URL.Path == "/init", r.URL.Path == "/record", isBuild(r.URL.Path): // they have a key of their own
 		case !a.settings.isInitialised():
 			writeError(w, http.StatusServiceUnavailable, "not initialised")
 			return

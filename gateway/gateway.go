@@ -59,11 +59,14 @@ func New(c Config) *Gateway {
 	return g
 }
 
-// internalPaths are the agent's for the server alone. Whatever is not plainly
-// another path counts as one of them: see isInternal.
+// internalPaths are the agent's for the server alone, and internalPrefix begins
+// others. Whatever is not plainly another path counts as one of them: see
+// isInternal.
 var internalPaths = map[string]bool{
-	"/init": true, "/record": true, "/freeze": true, "/unfreeze": true, "/collapse": true, "/fsfreeze": true, "/fsthaw": true,
+	"/init": true, "/record": true, "/freeze": true, "/unfreeze": true, "/collapse": true, "/fsfreeze": true, "/fsthaw": true, "/build": true,
 }
+
+const internalPrefix = "/build/"
 
 // ServeHTTP serves one request into a sandbox.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -241,6 +241,7 @@ func TestTheAgentsPathsForTheServerAloneAreNotReached(t *testing.T) {
 	for _, path := range []string{
 		"/init", "//init", "/./init", "/init/", "/x/../init", "/%69nit", "/INIT", "/%2finit", "/%2e/init", "/init?x",
 		"/freeze", "/unfreeze", "/collapse", "/fsfreeze", "/fsthaw",
+		"/build/copy", "/build/provision", "/Build//user", "/x/../build/workdir", "/build%2fcopy", "/%62uild/./copy",
 	} {
 		resp := w.sendTo(t, "POST "+path, agent).answer(t)
 		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 404 || !strings.Contains(string(body), `"code":404`) {

@@ -122,7 +122,7 @@ func domainOnly(domain string) string {
 // done here; nothing that a client needs looks like one of these.
 func isInternal(r *http.Request) bool {
 	cleaned := path.Clean("/" + strings.ToLower(r.URL.Path))
-	return internalPaths[cleaned]
+	return internalPaths[cleaned] || strings.HasPrefix(cleaned, internalPrefix)
 }
 
 type contextKey struct{}
