@@ -54,7 +54,7 @@ func (r *Registries) explain(ref reference, asked *Credentials, err error) error
 	if errors.As(err, &plain) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
 		return fail(cube.Unavailable, "failed to pull image '%s': %s speaks no HTTPS; if it is a registry of this server's operator, the server must be started with --registry-insecure %[2]s", ref.asked, ref.registry)
 	}
-	if errors.Is(err, errStalled) || errors.Is(err, io.ErrUnexpectedEOF) || isTimeout(err) {
+	if errors.Is(err, errStalled) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isTimeout(err) {
 		return fail(cube.Unavailable, "failed to pull image '%s': its registry answers too slowly or breaks off; try again later", ref.asked)
 	}
 	return fail(cube.Unavailable, "failed to pull image '%s': unable to retrieve image from registry", ref.asked)

@@ -1,9 +1,11 @@
 package image
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -31,6 +33,9 @@ func (r *Registries) parse(written string) (reference, error) {
 		return reference{}, cube.Errorf(cube.Invalid, "invalid image reference '%s': write it without what precedes '//', as '%s'", written, rest)
 	}
 	meant, err := name.ParseReference(written)
+	if err == nil && path.Clean("/"+meant.Context().RepositoryStr()) != "/"+meant.Context().RepositoryStr() {
+		err = errors.New("its path leads elsewhere") // out of a mirror's, for one
+	}
 	if err != nil {
 		return reference{}, cube.WrapError(cube.Invalid, err, "invalid image reference '%s': write it as 'ubuntu:22.04', 'registry.example/team/image:tag' or 'image@sha256:…'", written)
 	}

@@ -253,7 +253,9 @@ func (e *explained) Read(b []byte) (int, error) {
 
 // damaged tells content that is wrong from a connection that is.
 func (p *pull) damaged(err error) error {
-	if _, ok := errors.AsType[*transferError](err); ok {
+	_, transfer := errors.AsType[*transferError](err)
+	_, told := errors.AsType[*cube.Error](err)
+	if transfer || told {
 		return err
 	}
 	return cube.WrapError(cube.Invalid, err, "failed to pull image '%s': a part of it is damaged, or not what its manifest says; push it again", p.ref.asked)
