@@ -88,6 +88,7 @@ func parse(args []string, stdout, stderr io.Writer) (*commands, *kong.Context, e
 			{Key: "auth", Title: "Who may do what (docs/authentication.md):"},
 			{Key: "callback", Title: "Your service that decides:"},
 			{Key: "sandboxes", Title: "Sandboxes:"},
+			{Key: "templates", Title: "Templates (docs/templates.md):"},
 			{Key: "log", Title: "Log:"},
 		}),
 	)
