@@ -6,11 +6,33 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
+
+// TestMain runs the kernels with what prepare has got for them, if it was run.
+func TestMain(m *testing.M) {
+	if files, err := filepath.Abs("../files"); err == nil {
+		for name, below := range map[string]string{"PYTHONPATH": "python", "NODE_PATH": "node_modules"} {
+			if dir := filepath.Join(files, below); isDir(dir) {
+				_ = os.Setenv(name, dir)
+			}
+		}
+		if isDir(filepath.Join(files, "python")) { // they are for this one
+			_ = os.Setenv("PATH", "/usr/bin:"+os.Getenv("PATH"))
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
 
 // answer is what one piece of code gave.
 type answer struct {
