@@ -16,6 +16,16 @@ import (
 // ordinary level needs.
 const maxWindow = 128 << 20
 
+// What compressed files begin with.
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+)
+
+func isCompressed(start []byte) bool {
+	return bytes.HasPrefix(start, gzipMagic) || bytes.HasPrefix(start, zstdMagic)
+}
+
 // uncompressed returns what r holds, be it gzip, zstd or neither: what it says
 // of itself elsewhere is not asked. It ends with an error after limit bytes, and
 // closes r when it is closed.
@@ -27,13 +37,13 @@ func uncompressed(r io.ReadCloser, limit int64) (io.ReadCloser, error) {
 	}
 	out := &bounded{inner: buffered, close: r.Close, rest: limit, limit: limit}
 	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+	case bytes.HasPrefix(magic, gzipMagic):
 		z, err := gzip.NewReader(buffered)
 		if err != nil {
 			return nil, fmt.Errorf("reading gzip: %w", err)
 		}
 		out.inner = z
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.HasPrefix(magic, zstdMagic):
 		z, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, fmt.Errorf("reading zstd: %w", err)
