@@ -1,0 +1,122 @@
+// Package layer unpacks layers of images: tar files that say what changes in a
+// root file system. What comes out is a directory in the form of overlayfs's lower
+// layers, so that several of them are mounted as one root: a deleted file is a
+// character device 0/0, a directory that hides what is below it has the attribute
+// trusted.overlay.opaque (Documentation/filesystems/overlayfs.rst in Linux).
+//
+// A layer is hostile. Nothing is written outside the directory, whatever names
+// and links the layer holds; no device can be opened through it; its size and its
+// number of files are bounded. It needs root, for owners and for those marks.
+package layer
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits bound what a layer may hold. 0 means the default.
+type Limits struct {
+	Bytes   int64 // of all its files together, holes included
+	Entries int   // files, directories and links
+}
+
+const (
+	defaultBytes   = 64 << 30
+	defaultEntries = 2_000_000
+	// maxPath and maxName are the kernel's: PATH_MAX and NAME_MAX of limits.h.
+	maxPath = 4095
+	maxName = 255
+	// maxTrailer bounds what follows the end of the archive: padding.
+	maxTrailer = 16 << 20
+)
+
+// Error is what is wrong with a layer, in words for whoever made it.
+type Error struct{ Message string }
+
+func (e *Error) Error() string { return e.Message }
+
+func wrong(format string, args ...any) error { return &Error{fmt.Sprintf(format, args...)} }
+
+// Size is what a layer holds.
+type Size struct {
+	Bytes   int64
+	Entries int
+}
+
+// Unpack unpacks a layer, an uncompressed tar file, into dir, which must be an
+// empty directory, and brings it to the disk. diffID is what the tar file's hash
+// must be ("sha256:…"); "" for whatever it is. On an error dir may hold anything.
+// An *Error is the layer's fault.
+func Unpack(r io.Reader, dir, diffID string, limits Limits) (Size, error) {
+	if limits.Bytes == 0 {
+		limits.Bytes = defaultBytes
+	}
+	if limits.Entries == 0 {
+		limits.Entries = defaultEntries
+	}
+	root, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return Size{}, err
+	}
+	defer func() { _ = unix.Close(root) }()
+	u := &unpacker{root: root, limits: limits, times: map[string]unix.Timespec{}}
+	defer u.leave()
+	hash := sha256.New()
+	in := io.TeeReader(r, hash)
+	if err := u.all(tar.NewReader(in)); err != nil {
+		return u.size, err
+	}
+	// The hash is of the whole stream.
+	if n, err := io.Copy(io.Discard, io.LimitReader(in, maxTrailer+1)); err != nil {
+		return u.size, fmt.Errorf("reading the end of the layer: %w", err)
+	} else if n > maxTrailer {
+		return u.size, wrong("the layer goes on for more than %d bytes after its end", maxTrailer)
+	}
+	if got := "sha256:" + hex.EncodeToString(hash.Sum(nil)); diffID != "" && got != diffID {
+		return u.size, wrong("the layer's content is %s, not the %.80s that its image says", got, diffID)
+	}
+	if err := u.setTimes(); err != nil {
+		return u.size, err
+	}
+	if err := unix.Syncfs(root); err != nil {
+		return u.size, fmt.Errorf("bringing the layer to the disk: %w", err)
+	}
+	return u.size, nil
+}
+
+// all unpacks every entry.
+func (u *unpacker) all(in *tar.Reader) error {
+	for {
+		header, err := in.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrFieldTooLong), errors.Is(err, io.ErrUnexpectedEOF):
+			return wrong("the layer is no whole tar file: %v", err)
+		case err != nil && !errors.Is(err, tar.ErrInsecurePath):
+			return fmt.Errorf("reading the layer: %w", err)
+		}
+		if u.size.Entries++; u.size.Entries > u.limits.Entries {
+			return wrong("the layer holds more than %d files", u.limits.Entries)
+		}
+		if err := u.one(header, in); err != nil {
+			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+				return fmt.Errorf("there is no room on the disk for the layer: %w", err)
+			}
+			if _, theirs := errors.AsType[*Error](err); theirs {
+				return err
+			}
+			return fmt.Errorf("unpacking %.200q: %w", header.Name, err)
+		}
+	}
+}
+
+// Remove removes a directory that Unpack has written, whatever is in it.
+func Remove(dir string) error { return os.RemoveAll(dir) }
