@@ -1,0 +1,231 @@
+// Package gate stands between sandboxes and the internet where addresses alone
+// do not decide: a transparent TCP proxy that knows names, and a resolver that
+// filters by the same rules. The firewall redirects sandboxes' connections and
+// questions here; who is not a sandbox is not served.
+//
+// It must never connect to an address because a sandbox says that a name is
+// there, never to a closed one, and never log a secret. It knows neither how
+// sandboxes run nor why they have their policies. What it does not know is
+// closed: a gate that has been told of no sandbox lets nothing through.
+package gate
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"cube"
+)
+
+// Config is what a gate needs to know. The zero value of each field is fit for
+// sandboxes that are redirected on this machine.
+type Config struct {
+	// Listen is the address of the gate's ports, all of this machine's by default:
+	// each sandbox is redirected to the host's side of its own link.
+	Listen netip.Addr
+	// Upstreams are the name servers that are asked, those of /etc/resolv.conf by
+	// default, as it is at the time.
+	Upstreams []netip.AddrPort
+	// Closed tells the addresses that no policy opens, over those that Closed has.
+	Closed []netip.Prefix
+	// ProxyRanges are closed ranges in which egress proxies may be.
+	ProxyRanges []netip.Prefix
+	// MaxConnections bounds those of one sandbox; 0 is 1024.
+	MaxConnections int
+	// IdleTimeout is how long a connection may carry nothing; 0 is an hour.
+	IdleTimeout time.Duration
+	// Roots are the PEM certificates of authorities that servers behind header
+	// rules may have, beside the system's.
+	Roots []byte
+	// Observe is told of every decision, and of each connection's end. It must
+	// not wait.
+	Observe func(Event)
+
+	// opening bounds what a client says first, in time; silence is how long a client
+	// that may go anyway may say nothing before it is taken for one whose server
+	// speaks first. 10 s and 0.5 s.
+	opening, silence time.Duration
+
+	// original, local and reach are replaced by tests, whose whole internet is on
+	// loopback: reach is where an address really is.
+	original func(*net.TCPConn) (netip.AddrPort, error)
+	local    func(netip.Addr) bool
+	reach    func(netip.AddrPort) netip.AddrPort
+}
+
+// Sandbox is what the gate knows of one.
+type Sandbox struct {
+	ID       cube.SandboxID
+	Internet bool // false: all is closed, whatever the policy says
+	Policy   cube.NetworkPolicy
+	// Authority signs for the domains that Policy.Rules names, as NewAuthority
+	// made it. Without one they are closed. It holds a key: never logged, never
+	// inside a sandbox.
+	Authority []byte
+}
+
+// Gate is open from New to Close.
+type Gate struct {
+	config   Config
+	resolver *resolver
+	web      *http.Server
+	roots    *x509.CertPool
+	served   *handOver // connections on their way to web
+	stream   net.Listener
+	names    net.PacketConn
+	nameTCP  net.Listener
+	ctx      context.Context
+	stop     context.CancelFunc
+	all      sync.WaitGroup
+	slots    chan struct{} // of all sandboxes' connections
+
+	mu        sync.RWMutex // guards sandboxes
+	sandboxes map[netip.Addr]*sandbox
+}
+
+// maxConnections bounds those of all sandboxes.
+const maxConnections = 16384
+
+// New opens the gate's ports.
+func New(config Config) (*Gate, error) {
+	if !config.Listen.IsValid() {
+		config.Listen = netip.IPv4Unspecified()
+	}
+	if config.MaxConnections <= 0 {
+		config.MaxConnections = 1024
+	}
+	if config.IdleTimeout <= 0 {
+		config.IdleTimeout = time.Hour
+	}
+	if config.Observe == nil {
+		config.Observe = func(Event) {}
+	}
+	if config.opening <= 0 {
+		config.opening = 10 * time.Second
+	}
+	if config.silence <= 0 {
+		config.silence = 500 * time.Millisecond
+	}
+	if config.original == nil {
+		config.original = originalDestination
+	}
+	if config.local == nil {
+		config.local = isLocal
+	}
+	if config.reach == nil {
+		config.reach = func(at netip.AddrPort) netip.AddrPort { return at }
+	}
+	g := &Gate{
+		config: config, served: newHandOver(),
+		slots: make(chan struct{}, maxConnections), sandboxes: map[netip.Addr]*sandbox{},
+	}
+	var err error
+	if g.roots, err = trusted(config.Roots); err != nil {
+		return nil, err
+	}
+	if err := g.listen(); err != nil {
+		return nil, err
+	}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.resolver = newResolver(g.ctx, config.Upstreams)
+	g.web = g.newWeb()
+	g.all.Go(func() { g.accept(g.stream, g.admit) })
+	g.all.Go(func() { g.accept(g.nameTCP, g.admitQuestions) })
+	g.all.Go(g.serveQuestions)
+	g.all.Go(func() { _ = g.web.Serve(g.served) })
+	return g, nil
+}
+
+func (g *Gate) listen() (err error) {
+	any := netip.AddrPortFrom(g.config.Listen, 0).String()
+	if g.stream, err = net.Listen("tcp", any); err != nil {
+		return fmt.Errorf("opening the gate's port: %w", err)
+	}
+	// A port is free for both protocols only by luck: try a few.
+	for range 10 {
+		if g.names, err = net.ListenPacket("udp", any); err != nil {
+			break
+		}
+		if g.nameTCP, err = net.Listen("tcp", g.names.LocalAddr().String()); err == nil {
+			return nil
+		}
+		_ = g.names.Close()
+	}
+	_ = g.stream.Close()
+	return fmt.Errorf("opening the resolver's port: %w", err)
+}
+
+// Port is where the firewall redirects TCP connections.
+func (g *Gate) Port() uint16 { return uint16(g.stream.Addr().(*net.TCPAddr).Port) } //nolint:gosec // a port
+
+// NamePort is where the firewall redirects DNS, UDP and TCP.
+func (g *Gate) NamePort() uint16 { return uint16(g.names.LocalAddr().(*net.UDPAddr).Port) } //nolint:gosec // a port
+
+// Set tells of a sandbox, or gives it another policy: from then on nothing goes
+// by the old one, and what the new one does not allow has ended. An error leaves
+// the sandbox as it was.
+func (g *Gate) Set(guest netip.Addr, s Sandbox) error {
+	next, err := newRules(s)
+	if err != nil {
+		return fmt.Errorf("the network policy of sandbox %s: %w", s.ID, err)
+	}
+	guest = guest.Unmap()
+	g.mu.Lock()
+	now := g.sandboxes[guest]
+	if now == nil || now.id != s.ID {
+		g.sandboxes[guest] = newSandbox(s.ID, next)
+		g.mu.Unlock()
+		if now != nil { // the address is another's now
+			now.end()
+		}
+		return nil
+	}
+	g.mu.Unlock()
+	now.follow(next, g)
+	return nil
+}
+
+// Remove forgets the sandbox at an address and closes its connections.
+func (g *Gate) Remove(guest netip.Addr) {
+	g.mu.Lock()
+	gone := g.sandboxes[guest.Unmap()]
+	delete(g.sandboxes, guest.Unmap())
+	g.mu.Unlock()
+	if gone != nil {
+		gone.end()
+	}
+}
+
+// find returns who is at an address, nil for nobody.
+func (g *Gate) find(guest net.Addr) *sandbox {
+	addr, err := netip.ParseAddrPort(guest.String())
+	if err != nil {
+		return nil
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.sandboxes[addr.Addr().Unmap()]
+}
+
+// Close closes the gate and all that goes through it.
+func (g *Gate) Close() error {
+	g.stop()
+	err := errors.Join(g.stream.Close(), g.names.Close(), g.nameTCP.Close())
+	g.mu.Lock()
+	gone := g.sandboxes
+	g.sandboxes = map[netip.Addr]*sandbox{}
+	g.mu.Unlock()
+	for _, s := range gone {
+		s.end()
+	}
+	err = errors.Join(err, g.web.Close())
+	g.all.Wait()
+	g.resolver.close()
+	return err
+}

@@ -1,0 +1,102 @@
+package gate
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+
+	"cube"
+)
+
+// The kernel's part: a connection that the firewall redirects arrives with where
+// it wanted to go, and one that goes to the gate by itself does not pass. It runs
+// in a network namespace of its own.
+func TestRedirected(t *testing.T) {
+	const within = "CUBE_GATE_REDIRECTED"
+	if os.Getenv(within) == "" {
+		if os.Getuid() != 0 {
+			t.Skip("needs root")
+		}
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestRedirected$", "-test.v")
+		cmd.Env = append(os.Environ(), within+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	const guest = "203.0.113.9"
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{good + "/32", guest + "/32"} {
+		addr, _ := netlink.ParseAddr(address)
+		if err := netlink.AddrAdd(lo, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(c *Config) { c.original, c.Listen = originalDestination, netip.IPv4Unspecified() })
+	w.serve(good+":443", echo(good))
+	w.set(guest, cube.NetworkPolicy{})
+	redirect(t, 443, w.gate.Port())
+
+	dial := func(to string) net.Conn {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(guest)}, Timeout: patient}
+		conn, err := dialer.DialContext(context.Background(), "tcp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = conn.Write([]byte("\x00"))
+		return conn
+	}
+	if line, err := bufio.NewReader(dial(good + ":443")).ReadString('\n'); err != nil || line != good+"\n" {
+		t.Errorf("reached %q (%v)", line, err)
+	}
+	gone(t, dial(fmt.Sprintf("%s:%d", good, w.gate.Port())))
+	if e := w.wait(func(e Event) bool { return !e.Allowed }); e.Rule != ruleDirect {
+		t.Errorf("observed %+v", e)
+	}
+	if !isLocal(netip.MustParseAddr(good)) || !isLocal(netip.MustParseAddr("198.51.100.1")) {
+		t.Error("an address of this machine, or one without a route, is taken for the internet's")
+	}
+}
+
+// redirect sends the connections to a port to another.
+func redirect(t *testing.T, from, to uint16) {
+	t.Helper()
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := func(p uint16) []byte { return []byte{byte(p >> 8), byte(p)} }
+	table := c.AddTable(&nftables.Table{Name: "gate", Family: nftables.TableFamilyIPv4})
+	chain := c.AddChain(&nftables.Chain{
+		Name: "out", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+	})
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{syscall.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: port(from)},
+		&expr.Immediate{Register: 1, Data: port(to)},
+		&expr.Redir{RegisterProtoMin: 1},
+	}})
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
