@@ -129,9 +129,11 @@ func (m machine) trust(certificates string) error {
 		if err := os.MkdirAll(filepath.Dir(bundle), 0o755); err != nil {
 			return err
 		}
-		return os.WriteFile(bundle, []byte(bundleBegin+certificates+bundleEnd), 0o644)
+		if err := os.WriteFile(bundle, []byte(bundleBegin+certificates+bundleEnd), 0o644); err != nil {
+			return err
+		}
 	}
-	return nil
+	return m.trustInJava(certificates)
 }
 
 // Bounds of files that are read, in bytes: more than any needs. Code inside may
@@ -163,17 +165,47 @@ func replaceOurs(bundle, certificates string) error {
 		}
 		text += bundleBegin + certificates + bundleEnd
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(bundle), ".trust-*")
+	return replaceFile(bundle, []byte(text))
+}
+
+// replaceFile replaces a file that everybody may read.
+func replaceFile(name string, content []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".trust-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // when it was not renamed
-	_, err = tmp.WriteString(text)
+	_, err = tmp.Write(content)
 	err = errors.Join(err, tmp.Chmod(0o644), tmp.Close())
 	if err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), bundle)
+	return os.Rename(tmp.Name(), name)
+}
+
+// isReadOnly tells whether a file could not be changed because it is of a root
+// that nobody changes.
+func isReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }
+
+// trusting are the variables by which programs that do not look at the system's
+// certificates find them, for as long as some were added.
+func (m machine) trusting(certificates string) map[string]string {
+	if m.root == "" || certificates == "" {
+		return nil
+	}
+	bundle := bundles[0]
+	for _, name := range bundles {
+		if _, err := os.Stat(m.path(name)); err == nil {
+			bundle = name
+			break
+		}
+	}
+	return map[string]string{
+		"SSL_CERT_FILE":       m.path(bundle), // OpenSSL and what is built on it, Go
+		"REQUESTS_CA_BUNDLE":  m.path(bundle), // Python's requests, pip, botocore
+		"CURL_CA_BUNDLE":      m.path(bundle),
+		"NODE_EXTRA_CA_CERTS": m.path(extraCertificate),
+	}
 }
 
 func (m machine) path(name string) string { return filepath.Join(m.root, name) }

@@ -10,6 +10,7 @@ package envd
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -139,12 +140,22 @@ func (a *Agent) init(w http.ResponseWriter, r *http.Request) {
 	if !a.settings.isFor(request.SandboxID) {
 		a.logs.Reset() // what is in it belongs to the one that this was
 	}
+	request.EnvVars = over(a.machine.trusting(request.CABundle), request.EnvVars)
 	a.settings.apply(request)
 	go func() {
 		defer a.settling.Unlock()
 		a.machine.follow(request)
 	}()
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// over returns variables with others in the place of those of the same name.
+func over(below, above map[string]string) map[string]string {
+	if below == nil {
+		return above
+	}
+	maps.Copy(below, above)
+	return below
 }
 
 // environment is that of every process, which finds the machine settled.
