@@ -38,6 +38,7 @@ generate: ## write the generated code anew
 bench: build ## measure, with percentiles, and draw (see bench/README.md)
 	$(GO) run $(EXEC) ./bench -o docs/bench/results.json
 	cd bench/plot && $(GO) run . ../../docs/bench/results.json ../../docs/bench
+	$(GO) test -run '^$$' -bench . ./network/gate
 
 compat: build ## run E2B's own suites: E2B= and INFRA= name bare clones of their repositories
 	$(GO) run $(EXEC) ./compat -e2b "$(E2B)" -infra "$(INFRA)" -write

@@ -15,7 +15,7 @@ import (
 )
 
 // hello is a TLS client's first message for a name, and nothing after it.
-func hello(t *testing.T, name string) []byte {
+func hello(t testing.TB, name string) []byte {
 	t.Helper()
 	var seen bytes.Buffer
 	conn := tls.Client(record{to: &seen}, &tls.Config{ServerName: name, InsecureSkipVerify: name == ""})
