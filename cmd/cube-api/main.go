@@ -31,13 +31,14 @@ type commands struct {
 	app.Settings `embed:""`
 	Config       kong.ConfigFlag `env:"CUBE_CONFIG" placeholder:"FILE" group:"server" help:"File of settings: one JSON object whose names are those of the flags. A flag and a variable beat it."`
 
-	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the server (this is what cube-api does without a command)."`
-	Doctor  doctorCommand  `cmd:"" help:"Say whether this machine can run sandboxes, and what to do if not."`
-	Keys    keysCommand    `cmd:"" help:"Make, list and revoke keys, for people without an auth service."`
-	CA      caCommand      `cmd:"" name:"ca" help:"Print the root certificate of --tls=internal, or install it on this machine."`
-	Audit   auditCommand   `cmd:"" help:"Read the log of who did what."`
-	Bench   benchCommand   `cmd:"" help:"Measure a server that speaks E2B's API, this one or another, with a live view."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve    serveCommand    `cmd:"" default:"withargs" help:"Run the server (this is what cube-api does without a command)."`
+	Doctor   doctorCommand   `cmd:"" help:"Say whether this machine can run sandboxes, and what to do if not."`
+	Keys     keysCommand     `cmd:"" help:"Make, list and revoke keys, for people without an auth service."`
+	CA       caCommand       `cmd:"" name:"ca" help:"Print the root certificate of --tls=internal, or install it on this machine."`
+	Audit    auditCommand    `cmd:"" help:"Read the log of who did what."`
+	Bench    benchCommand    `cmd:"" help:"Measure a server that speaks E2B's API, this one or another, with a live view."`
+	Template templateCommand `cmd:"" help:"Make templates: from a Dockerfile, or from an image's archive."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 // output is where a command writes to.

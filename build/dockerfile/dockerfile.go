@@ -1,0 +1,277 @@
+// Package dockerfile reads Dockerfiles as the steps of a template's build, as
+// E2B's SDKs do. It runs nothing and opens nothing, and what it does not know it
+// must refuse: a step that is left out in silence is found too late.
+package dockerfile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"cube/build"
+)
+
+// File is a Dockerfile that was read.
+type File struct {
+	From  string
+	Steps []Step
+	// Start is what its CMD or ENTRYPOINT runs, as a shell's command; "" for none.
+	Start string
+}
+
+// Step is one step, and the line that it begins in.
+type Step struct {
+	build.Step
+	Line int
+}
+
+// lineError is a mistake with its place.
+func lineError(line int, format string, args ...any) error {
+	return fmt.Errorf("line %d: "+format, append([]any{line}, args...)...)
+}
+
+// Parse reads a Dockerfile. args stand for the defaults of its ARGs.
+func Parse(text string, args map[string]string) (File, error) {
+	lines, err := instructions(text)
+	if err != nil {
+		return File{}, err
+	}
+	p := parser{args: args, known: map[string]string{}, used: map[string]bool{}}
+	for _, in := range lines {
+		if err := p.take(in); err != nil {
+			return File{}, err
+		}
+	}
+	return p.end()
+}
+
+// parser is a file on its way.
+type parser struct {
+	file            File
+	args            map[string]string // given from outside
+	used            map[string]bool   // of them
+	known           map[string]string // ARGs before FROM
+	entrypoint, cmd command
+	user, workdir   bool // were said
+}
+
+func (p *parser) add(line int, kind string, args ...string) {
+	p.file.Steps = append(p.file.Steps, Step{build.Step{Type: kind, Args: args}, line})
+}
+
+func (p *parser) take(in instruction) error {
+	if p.file.From == "" && in.keyword != "FROM" && in.keyword != "ARG" {
+		return lineError(in.line, "%s stands before FROM: begin with FROM and an image, such as FROM ubuntu:22.04", in.keyword)
+	}
+	switch in.keyword {
+	case "FROM":
+		return p.from(in)
+	case "RUN":
+		return p.run(in)
+	case "COPY", "ADD":
+		return p.copy(in)
+	case "ENV", "ARG":
+		return p.env(in)
+	case "WORKDIR", "USER":
+		if in.rest == "" {
+			return lineError(in.line, "%s says nothing", in.keyword)
+		}
+		value, err := unquote(in.rest)
+		if err != nil {
+			return lineError(in.line, "%s: %w", in.keyword, err)
+		}
+		p.user, p.workdir = p.user || in.keyword == "USER", p.workdir || in.keyword == "WORKDIR"
+		p.add(in.line, in.keyword, value)
+	case "CMD", "ENTRYPOINT":
+		c, err := readCommand(in)
+		if err != nil {
+			return err
+		}
+		if in.keyword == "CMD" {
+			p.cmd = c
+		} else {
+			p.entrypoint, p.cmd = c, command{}
+		}
+	case "EXPOSE", "VOLUME", "LABEL", "MAINTAINER", "STOPSIGNAL", "HEALTHCHECK":
+		// Every port can be reached, and every file is kept: there is nothing to do.
+	case "SHELL":
+		return lineError(in.line, "SHELL is not supported: commands run in bash; write RUN with the shell that it needs, such as RUN zsh -c '…'")
+	case "ONBUILD":
+		return lineError(in.line, "ONBUILD is not supported: write its steps into the files that begin with this one")
+	default:
+		return lineError(in.line, "%s is no instruction", in.keyword)
+	}
+	return nil
+}
+
+func (p *parser) from(in instruction) error {
+	if p.file.From != "" {
+		return lineError(in.line, "there is a second FROM: builds of several stages are not supported; build the first one as a template or an image of its own")
+	}
+	flags, rest := in.flags()
+	for name := range flags {
+		return lineError(in.line, "FROM --%s is not supported: templates are made for the server's own machine", name)
+	}
+	words, err := split(rest)
+	if err != nil || len(words) != 1 && (len(words) != 3 || !strings.EqualFold(words[1], "AS")) {
+		return lineError(in.line, "write FROM and an image, such as FROM ubuntu:22.04")
+	}
+	image := expand(words[0], p.known)
+	if image == "" || strings.EqualFold(image, "scratch") {
+		return lineError(in.line, "FROM %s holds nothing to build in: begin with an image that has a shell, such as debian:bookworm-slim", words[0])
+	}
+	p.file.From = image
+	return nil
+}
+
+func (p *parser) run(in instruction) error {
+	flags, rest := in.flags()
+	for name := range flags {
+		switch name {
+		case "network", "security":
+			return lineError(in.line, "RUN --%s is not supported", name)
+		case "mount":
+			if !strings.Contains(flags[name], "type=cache") && !strings.Contains(flags[name], "type=tmpfs") {
+				return lineError(in.line, "RUN --mount=%s is not supported: COPY what the command needs", flags[name])
+			}
+		default:
+			return lineError(in.line, "RUN --%s is no flag", name)
+		}
+	}
+	text := rest
+	switch argv, isJSON := jsonForm(rest); {
+	case len(in.documents) > 0:
+		text = in.documents[0].text
+		if before, _, _ := strings.Cut(rest, "<<"); strings.TrimSpace(before) != "" {
+			text = rest + "\n" + in.documents[0].raw // for the shell to read
+		}
+	case isJSON:
+		text = shellQuote(argv)
+	}
+	if strings.TrimSpace(text) == "" {
+		return lineError(in.line, "RUN says nothing")
+	}
+	p.add(in.line, "RUN", text)
+	return nil
+}
+
+func (p *parser) copy(in instruction) error {
+	flags, rest := in.flags()
+	for name, value := range flags {
+		switch name {
+		case "chown", "chmod", "link", "parents":
+			if name == "parents" {
+				return lineError(in.line, "%s --parents is not supported: write where each goes", in.keyword)
+			}
+		case "from":
+			return lineError(in.line, "%s --from=%s is not supported: there is one stage", in.keyword, value)
+		default:
+			return lineError(in.line, "%s --%s is not supported", in.keyword, name)
+		}
+	}
+	if len(in.documents) > 0 {
+		return lineError(in.line, "%s with text of its own (<<) is not supported: put it into a file, or write it with RUN", in.keyword)
+	}
+	words, isJSON := jsonForm(rest)
+	if !isJSON {
+		var err error
+		if words, err = split(rest); err != nil {
+			return lineError(in.line, "%s: %w", in.keyword, err)
+		}
+	}
+	if len(words) < 2 {
+		return lineError(in.line, "%s needs what to copy and where to, such as %s app.py /srv/", in.keyword, in.keyword)
+	}
+	to := words[len(words)-1]
+	for _, source := range words[:len(words)-1] {
+		if strings.Contains(source, "://") || strings.HasPrefix(source, "git@") {
+			return lineError(in.line, "%s of a URL is not supported: get it with RUN curl -fsSL -o FILE %s", in.keyword, source)
+		}
+		if len(words) > 2 && !strings.HasSuffix(to, "/") {
+			return lineError(in.line, "%s of several needs a directory, which ends with '/': %s/", in.keyword, to)
+		}
+		args := []string{source, to}
+		if flags["chown"] != "" || flags["chmod"] != "" {
+			args = append(args, flags["chown"], flags["chmod"])
+		}
+		p.add(in.line, "COPY", args...)
+	}
+	return nil
+}
+
+// env reads ENV and ARG: name=value, several of them, or the old ENV name value.
+func (p *parser) env(in instruction) error {
+	words, err := split(in.rest)
+	if err != nil || len(words) == 0 {
+		return lineError(in.line, "write %s name=value", in.keyword)
+	}
+	if name, value, _ := strings.Cut(in.rest, " "); in.keyword == "ENV" && !strings.Contains(name, "=") {
+		if value = strings.TrimSpace(value); value == "" {
+			return lineError(in.line, "write ENV %s=value", name)
+		}
+		p.add(in.line, "ENV", name, value)
+		return nil
+	}
+	var pairs []string
+	for _, w := range words {
+		name, value, hasValue := strings.Cut(w, "=")
+		switch {
+		case name == "":
+			return lineError(in.line, "write %s name=value", in.keyword)
+		case in.keyword == "ENV" && !hasValue:
+			return lineError(in.line, "%s %s has no value: write %s=value", in.keyword, name, name)
+		case in.keyword == "ARG":
+			given, isGiven := p.args[name]
+			if isGiven {
+				value = given
+			} else if before, isKnown := p.known[name]; isKnown && !hasValue {
+				value = before
+			}
+			p.used[name] = true
+			if p.file.From == "" {
+				p.known[name] = expand(value, p.known)
+				continue
+			}
+		}
+		pairs = append(pairs, name, value)
+	}
+	if len(pairs) > 0 {
+		p.add(in.line, "ENV", pairs...)
+	}
+	return nil
+}
+
+// end puts what docker takes for granted before the steps, and what E2B does
+// after them.
+func (p *parser) end() (File, error) {
+	if p.file.From == "" {
+		return File{}, errors.New("there is no FROM: begin with an image, such as FROM ubuntu:22.04")
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.args)) {
+		if !p.used[name] {
+			return File{}, fmt.Errorf("there is no ARG %s to give a value to", name)
+		}
+	}
+	steps := []Step{{build.Step{Type: "USER", Args: []string{"root"}}, 0}, {build.Step{Type: "WORKDIR", Args: []string{"/"}}, 0}}
+	p.file.Steps = append(steps, p.file.Steps...)
+	if !p.user {
+		p.add(0, "USER", "user")
+	}
+	if !p.workdir {
+		p.add(0, "WORKDIR", "/home/user")
+	}
+	p.file.Start = p.entrypoint.with(p.cmd)
+	return p.file, nil
+}
+
+// jsonForm reads ["a", "b"].
+func jsonForm(s string) ([]string, bool) {
+	var words []string
+	if !strings.HasPrefix(s, "[") || json.Unmarshal([]byte(s), &words) != nil {
+		return nil, false
+	}
+	return words, true
+}

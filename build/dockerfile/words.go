@@ -1,0 +1,111 @@
+package dockerfile
+
+import (
+	"errors"
+	"os"
+	"strings"
+)
+
+// split splits at spaces, with quotes and backslashes as a shell has them. What
+// has a $ stays as it is: the server knows the variables.
+func split(s string) ([]string, error) {
+	var words []string
+	var word strings.Builder
+	inWord, quote := false, byte(0)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case c == '\\' && quote != '\'' && i+1 < len(s):
+			i++
+			if quote == '"' && s[i] != '"' && s[i] != '\\' || s[i] == '$' {
+				word.WriteByte('\\')
+			}
+			word.WriteByte(s[i])
+			inWord = true
+		case quote != 0:
+			word.WriteByte(c)
+		case c == '\'' || c == '"':
+			quote, inWord = c, true
+		case c == ' ' || c == '\t':
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+				inWord = false
+			}
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if quote != 0 {
+		return nil, errors.New("a quote has no end")
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words, nil
+}
+
+// unquote is for what is one word, spaces included.
+func unquote(s string) (string, error) {
+	if !strings.ContainsAny(s, `"'\`) {
+		return s, nil
+	}
+	words, err := split(s)
+	return strings.Join(words, " "), err
+}
+
+// expand puts values in place of $NAME, ${NAME} and ${NAME:-default}.
+func expand(s string, values map[string]string) string {
+	return os.Expand(s, func(name string) string {
+		name, otherwise, _ := strings.Cut(name, ":-")
+		if v := values[name]; v != "" {
+			return v
+		}
+		return otherwise
+	})
+}
+
+// command is a CMD or an ENTRYPOINT.
+type command struct {
+	argv  []string // in JSON's form
+	shell string   // in the other
+}
+
+func readCommand(in instruction) (command, error) {
+	if argv, isJSON := jsonForm(in.rest); isJSON {
+		return command{argv: argv}, nil
+	}
+	if strings.HasPrefix(in.rest, "[") {
+		return command{}, lineError(in.line, "%s looks like a list and is no JSON: write [\"program\", \"argument\"] with double quotes", in.keyword)
+	}
+	return command{shell: in.rest}, nil
+}
+
+// with is what an entry point runs with the arguments of a CMD, as docker has
+// it: a shell's entry point takes none.
+func (c command) with(cmd command) string {
+	switch {
+	case c.shell != "":
+		return c.shell
+	case cmd.shell != "" && len(c.argv) > 0:
+		return shellQuote(append(c.argv[:len(c.argv):len(c.argv)], "/bin/sh", "-c", cmd.shell))
+	case cmd.shell != "":
+		return cmd.shell
+	}
+	return shellQuote(append(c.argv[:len(c.argv):len(c.argv)], cmd.argv...))
+}
+
+// shellQuote writes arguments so that a shell reads them as they are.
+func shellQuote(argv []string) string {
+	quoted := make([]string, len(argv))
+	for i, a := range argv {
+		if a == "" || strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=@,+%") != "" {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		quoted[i] = a
+	}
+	return strings.Join(quoted, " ")
+}
