@@ -68,6 +68,7 @@ type templateBuildCommand struct {
 	Name         string            `placeholder:"NAME" help:"Name of the template; without it, the directory's."`
 	Dockerfile   string            `placeholder:"FILE" help:"The Dockerfile, in the directory; without it, e2b.Dockerfile or Dockerfile."`
 	FromTemplate string            `name:"from-template" placeholder:"NAME" help:"Begin with this template in place of the Dockerfile's FROM."`
+	FromArchive  string            `name:"from-archive" placeholder:"FILE" help:"Begin with an image's archive in place of the Dockerfile's FROM."`
 	BuildArg     map[string]string `name:"build-arg" placeholder:"NAME=VALUE" help:"Value of an ARG. Everybody who uses the template can read it."`
 	NoCache      bool              `name:"no-cache" help:"Do every step, whatever was built before."`
 }
@@ -91,8 +92,11 @@ func (c templateBuildCommand) Run(ctx context.Context, out output) (err error) {
 		c.Name = strings.ToLower(filepath.Base(absolute))
 	}
 	t := remote.Template{Name: c.Name, From: file.From, StartCmd: file.Start, Force: c.NoCache}
-	if c.FromTemplate != "" {
-		t.From, t.FromTemplate = "", c.FromTemplate
+	if c.FromTemplate != "" && c.FromArchive != "" {
+		return errors.New("--from-template and --from-archive: write one of them")
+	}
+	if c.FromTemplate != "" || c.FromArchive != "" {
+		t.From, t.FromTemplate, t.FromArchive = "", c.FromTemplate, c.FromArchive
 	}
 	for _, s := range file.Steps {
 		t.Steps = append(t.Steps, build.Step{Type: s.Type, Args: s.Args})
