@@ -58,6 +58,13 @@ type Engine interface {
 	// for it), Unsupported, Internal.
 	Checkpoint(ctx context.Context, req CheckpointRequest) (SnapshotInfo, error)
 
+	// AddImage makes a snapshot without memory of a container image: what starts from
+	// it starts as from BaseSnapshot, over the image's files. On an error, also when
+	// ctx ends, nothing of the snapshot is left. Kinds: Conflict (the snapshot
+	// exists), Invalid (what is wrong with the image), Exhausted (no room for it),
+	// Unsupported, Internal.
+	AddImage(ctx context.Context, req ImageRequest) (SnapshotInfo, error)
+
 	// Thaw lets a frozen sandbox run on. Idempotent: one that runs is no error.
 	// Kind: NotFound.
 	Thaw(ctx context.Context, id SandboxID) error

@@ -20,6 +20,7 @@ type Root struct {
 	Dir    string
 	Binds  []Bind
 	Masked []string // files and directories, relative to Dir, that must read as empty
+	Top    bool     // Dir lies over layers of an image, and is nothing without them
 }
 
 // Bind puts the host's Source at Target below the root's directory.

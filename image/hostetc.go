@@ -45,11 +45,16 @@ func (t *tree) hostEtc() {
 	}
 }
 
-// generatedEtc writes what must not be the host's.
-func (t *tree) generatedEtc() {
+// names writes the files by which names are found.
+func (t *tree) names() {
 	t.file("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n", 0o644)
 	t.file("etc/hostname", "cube\n", 0o644)
 	t.file("etc/resolv.conf", "nameserver 1.1.1.1\nnameserver 8.8.8.8\noptions timeout:2 attempts:2\n", 0o644)
+}
+
+// generatedEtc writes what must not be the host's.
+func (t *tree) generatedEtc() {
+	t.names()
 	t.file("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\nethers: files\nrpc: files\n", 0o644)
 	// Commands of the SDKs run in a login shell, so this is where they get a
 	// language, and find what the user has installed below ~/.local.

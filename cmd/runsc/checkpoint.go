@@ -79,6 +79,18 @@ func checkpoint(result *launch.CheckpointResult) error {
 		}
 	}
 	result.Freeze = time.Since(start)
+	if req.Tar {
+		// The server reads, and gives up by reading no more.
+		start = time.Now()
+		if err := c.TarRootfsUpperLayer(os.NewFile(launch.TarFD, "tar")); err != nil {
+			if !frozen {
+				err = errors.Join(err, c.Resume())
+			}
+			return err
+		}
+		result.Save = time.Since(start)
+		return nil
+	}
 	if err := keep(c, req, result, givenUp()); err != nil {
 		err = errors.Join(err, remove(req.Tmp))
 		if !frozen {

@@ -66,6 +66,7 @@ func Run(t *testing.T, suite Suite) {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t, suite)) })
 	}
 	runSnapshots(t, suite)
+	runImages(t, suite)
 	if suite.Shell != nil {
 		runInside(t, suite)
 		runMemory(t, suite)

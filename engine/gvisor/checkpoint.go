@@ -41,6 +41,9 @@ func (e *Engine) Checkpoint(ctx context.Context, req cube.CheckpointRequest) (cu
 
 	s.freezing.Lock()
 	defer s.freezing.Unlock()
+	if req.Layer {
+		return e.keepLayer(ctx, req, r, final)
+	}
 	tmp := filepath.Join(e.snapshotsDir(), tmpPrefix+string(req.Snapshot))
 	if err := os.RemoveAll(tmp); err != nil { // of a helper that was killed
 		return cube.SnapshotInfo{}, fmt.Errorf("removing a half-written snapshot: %w", err)
@@ -51,7 +54,7 @@ func (e *Engine) Checkpoint(ctx context.Context, req cube.CheckpointRequest) (cu
 		Final:   final,
 		Keep:    launch.Manifest{Memory: req.Memory, Root: *r.Origin, Resources: launchResources(r.Resources)},
 		Timeout: checkpointTimeout,
-	})
+	}, nil)
 	if err != nil {
 		if result.Error == "" {
 			// The helper was killed, or had no more time, and has undone nothing.
@@ -88,7 +91,7 @@ func (e *Engine) Thaw(_ context.Context, id cube.SandboxID) error {
 // thaw is not to be given up half-way: it takes milliseconds. The sandbox's
 // freezing is held.
 func (e *Engine) thaw(id cube.SandboxID) error {
-	_, err := e.runCheckpoint(context.Background(), launch.CheckpointRequest{Dir: e.dir(id), Thaw: true, Timeout: startTimeout})
+	_, err := e.runCheckpoint(context.Background(), launch.CheckpointRequest{Dir: e.dir(id), Thaw: true, Timeout: startTimeout}, nil)
 	if err != nil {
 		return fmt.Errorf("letting sandbox %s run on: %w", id, err)
 	}
@@ -127,8 +130,9 @@ func (e *Engine) unreserveSnapshot(id cube.SnapshotID) {
 }
 
 // runCheckpoint runs the helper process. When ctx ends the helper is told, and
-// undoes what it has done, unless the snapshot stands already.
-func (e *Engine) runCheckpoint(ctx context.Context, request launch.CheckpointRequest) (launch.CheckpointResult, error) {
+// undoes what it has done, unless the snapshot stands already. tar is where it
+// writes to for a request that says so.
+func (e *Engine) runCheckpoint(ctx context.Context, request launch.CheckpointRequest, tar *os.File) (launch.CheckpointResult, error) {
 	var result launch.CheckpointResult
 	var pipes pipes
 	defer pipes.closeTheirs()
@@ -146,6 +150,10 @@ func (e *Engine) runCheckpoint(ctx context.Context, request launch.CheckpointReq
 	cmd.Env = []string{}
 	cmd.Stdin = requestIn
 	cmd.ExtraFiles = []*os.File{resultOut}
+	if tar != nil {
+		pipes.theirs = append(pipes.theirs, tar)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, tar)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a signal to the server's group is none to the helper
 	if err := cmd.Start(); err != nil {
 		return result, err
@@ -190,7 +198,7 @@ func (e *Engine) watchMemory(id cube.SandboxID, snapshot *launch.Snapshot) {
 }
 
 func launchRoot(root image.Root) launch.Root {
-	r := launch.Root{Dir: root.Dir, Masked: root.Masked}
+	r := launch.Root{Dir: root.Dir, Masked: root.Masked, Top: root.Top}
 	for _, b := range root.Binds {
 		r.Binds = append(r.Binds, launch.Bind(b))
 	}

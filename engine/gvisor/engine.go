@@ -48,11 +48,13 @@ type Engine struct {
 	network *network
 	table   string // the name of our nftables table and prefix of our interfaces
 	roots   map[cube.SnapshotID]image.Root
+	top     image.Root // lies over the layers of images
 
 	mu        sync.Mutex
 	sandboxes map[cube.SandboxID]*sandbox // started here or adopted, until stopped
 	starting  map[cube.SnapshotID]int     // starts that are at work, by what they start from
 	writing   map[cube.SnapshotID]bool    // checkpoints that are at work
+	layers    layers
 
 	closing  context.Context // ends with Close
 	close    context.CancelFunc
@@ -126,6 +128,9 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e.roots = map[cube.SnapshotID]image.Root{cube.BaseSnapshot: base}
+	if e.top, err = image.MakeTop(e.imagesDir(), agent, launch.AgentPath); err != nil {
+		return nil, err
+	}
 	if e.cgroups, err = openCgroups(e.table); err != nil {
 		return nil, err
 	}
@@ -142,7 +147,7 @@ func (e *Engine) adopt() error {
 	if err != nil {
 		return err
 	}
-	inUse := map[string]bool{e.roots[cube.BaseSnapshot].Dir: true}
+	inUse := map[string]bool{e.roots[cube.BaseSnapshot].Dir: true, e.top.Dir: true}
 	err = e.openSnapshots(func(m launch.Manifest) {
 		inUse[filepath.Join(e.imagesDir(), filepath.Base(m.Root.Dir))] = true
 	})
@@ -166,6 +171,7 @@ func (e *Engine) adopt() error {
 	for _, name := range stray {
 		err = errors.Join(err, removeLink(name))
 	}
+	err = errors.Join(err, e.openLayers())
 	return errors.Join(err, image.RemoveHostBases(e.imagesDir(), func(dir string) bool { return inUse[dir] }))
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -137,7 +138,7 @@ func (e *Engine) Discard(_ context.Context, id cube.SnapshotID) error {
 	if err != nil {
 		return fmt.Errorf("removing the snapshot %q: %w", id, err)
 	}
-	return nil
+	return e.sweepLayers()
 }
 
 // origin is what a sandbox starts from.
@@ -194,12 +195,24 @@ func (e *Engine) readOrigin(dir string, req cube.StartRequest) (origin, error) {
 	if m.Memory && wanted.MemoryMB < m.Resources.MemoryMB {
 		return origin{}, cube.Errorf(cube.Invalid, "the snapshot %q holds processes that could use %d MiB of memory: start it with as much", req.Snapshot, m.Resources.MemoryMB)
 	}
-	root := m.Root
+	root := e.locate(m.Root)
 	root.Dir = filepath.Join(e.imagesDir(), filepath.Base(root.Dir))
 	if _, err := os.Stat(root.Dir); err != nil {
 		return origin{}, cube.WrapError(cube.Internal, err, "the files that the snapshot %q was made over are gone", req.Snapshot)
 	}
-	// What has become private on this machine since then stays private.
-	root.Masked = append(root.Masked[:len(root.Masked):len(root.Masked)], e.roots[cube.BaseSnapshot].Masked...)
+	for _, dir := range root.Layers {
+		if _, err := os.Stat(dir); err != nil {
+			return origin{}, cube.WrapError(cube.Internal, err, "a layer that the snapshot %q was made of is gone", req.Snapshot)
+		}
+	}
+	if !root.Top {
+		// What has become private on this machine since then stays private.
+		root.Masked = slices.Concat(root.Masked, e.roots[cube.BaseSnapshot].Masked)
+		slices.Sort(root.Masked)
+		root.Masked = slices.Compact(root.Masked) // or it would grow with each snapshot of a snapshot
+	}
+	if m.Layers {
+		return origin{root: root}, nil
+	}
 	return origin{root: root, snapshot: &launch.Snapshot{Dir: dir, Manifest: m}}, nil
 }

@@ -54,9 +54,14 @@ type Snapshot struct {
 	Manifest Manifest
 }
 
-// Root is a directory with parts of the host bound into it, all read-only.
+// Root is a directory with layers over or below it and parts of the host bound
+// into it, all read-only.
 type Root struct {
-	Dir    string
+	Dir string
+	// Layers are directories in overlayfs's form, the lowest first. They lie over
+	// Dir and over what is bound into it, or with Top below it.
+	Layers []string `json:",omitempty"`
+	Top    bool     `json:",omitempty"`
 	Binds  []Bind   // in the order in which they are made
 	Masked []string // files below Dir that read as empty
 }

@@ -29,6 +29,10 @@ const maxManifest = 16 << 20
 type Manifest struct {
 	Format int
 	Memory bool // whether processes go on, or the files alone are kept
+	// Layers is a snapshot that is its Root and nothing else; Added is how many
+	// bytes the layers hold that came with it.
+	Layers bool  `json:",omitempty"`
+	Added  int64 `json:",omitempty"`
 
 	// The state of a kernel is read by the version that wrote it alone, and by a
 	// processor that can do what its programs have been told it can.
@@ -59,9 +63,9 @@ type File struct {
 	Sum  uint32 // Castagnoli's CRC: against damage, not against an attacker
 }
 
-// Bytes is how much all files of the snapshot take.
+// Bytes is how much all files of the snapshot take, and what came with it.
 func (m Manifest) Bytes() int64 {
-	var bytes int64
+	bytes := m.Added
 	for _, f := range m.Files {
 		bytes += f.Size
 	}

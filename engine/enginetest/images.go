@@ -1,0 +1,271 @@
+package enginetest
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"cube"
+)
+
+// runImages checks what an engine promises of images and layers, in sandboxes that
+// have no program but the agent, and in those of the base.
+func runImages(t *testing.T, suite Suite) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *machine)
+	}{
+		{"a sandbox starts from an image, pauses, and goes on", imageLife},
+		{"an image that is broken leaves nothing", brokenImages},
+		{"images that share a layer open it once", sharedLayers},
+		{"what is written becomes a layer", writtenLayer},
+		{"a layer over the base has what was written and deleted", layerOverBase},
+		{"a checkpoint as a layer that is given up leaves the sandbox running", layerGivenUp},
+		{"layers that are needed outlive the snapshots that brought them", layersOutlive},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, open(t, suite)) })
+	}
+}
+
+// imageOf makes a layer of files: names to contents, "/" at the end for a
+// directory.
+func imageOf(t *testing.T, files ...[2]string) cube.ImageLayer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f[0], Mode: 0o644, Size: int64(len(f[1])), Uid: 1000, Gid: 1000}
+		if strings.HasSuffix(f[0], "/") {
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(f[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return cube.ImageLayer{
+		DiffID: "sha256:" + hex.EncodeToString(sum[:]),
+		Open:   func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil },
+	}
+}
+
+// addImage adds an image that ends with the test.
+func (m *machine) addImage(t *testing.T, layers ...cube.ImageLayer) cube.SnapshotID {
+	t.Helper()
+	id := cube.NewSnapshotID()
+	info, err := m.AddImage(m.ctx, cube.ImageRequest{Snapshot: id, Layers: layers})
+	if err != nil {
+		t.Fatalf("adding an image: %v", err)
+	}
+	t.Cleanup(func() { m.discard(t, id) })
+	if info.ID != id || info.Memory {
+		t.Errorf("the image is %+v", info)
+	}
+	return id
+}
+
+// keepLayer keeps a sandbox's files as a layer, until the end of the test.
+func (m *machine) keepLayer(t *testing.T, id cube.SandboxID) cube.SnapshotID {
+	t.Helper()
+	snapshot := cube.NewSnapshotID()
+	info, err := m.Checkpoint(m.ctx, cube.CheckpointRequest{Sandbox: id, Snapshot: snapshot, Layer: true})
+	if err != nil {
+		t.Fatalf("keeping a layer: %v", err)
+	}
+	t.Cleanup(func() { m.discard(t, snapshot) })
+	if info.ID != snapshot || info.Memory {
+		t.Errorf("the layer is %+v", info)
+	}
+	return snapshot
+}
+
+func imageLife(t *testing.T, m *machine) {
+	image := m.addImage(t, imageOf(t, [2]string{"etc/", ""}, [2]string{"etc/os-release", "ID=test\n"}), imageOf(t, [2]string{"srv/data", "1"}))
+	id := m.start(t, from(image))
+	m.health(t, id)
+	for _, memory := range []bool{true, false} {
+		kept := m.checkpoint(t, id, memory)
+		m.thaw(t, id)
+		m.health(t, id)
+		m.health(t, m.start(t, from(kept)))
+	}
+	layer := m.keepLayer(t, id)
+	m.frozen(t, id)
+	m.thaw(t, id)
+	m.health(t, id)
+	m.health(t, m.start(t, from(layer)))
+}
+
+func brokenImages(t *testing.T, m *machine) {
+	good := imageOf(t, [2]string{"a", "1"})
+	errBroken := errors.New("the connection broke")
+	broken := cube.ImageLayer{
+		DiffID: "sha256:" + strings.Repeat("0", 64),
+		Open:   func(context.Context) (io.ReadCloser, error) { return nil, errBroken },
+	}
+	_, err := m.AddImage(m.ctx, cube.ImageRequest{Snapshot: cube.NewSnapshotID(), Layers: []cube.ImageLayer{good, broken}})
+	if !errors.Is(err, errBroken) {
+		t.Errorf("a layer that cannot be opened: %v", err)
+	}
+	broken.Open = func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(strings.Repeat("no tar file", 1000))), nil
+	}
+	_, err = m.AddImage(m.ctx, cube.ImageRequest{Snapshot: cube.NewSnapshotID(), Layers: []cube.ImageLayer{broken}})
+	wantKind(t, err, cube.Invalid)
+	ctx, cancel := context.WithCancel(m.ctx)
+	broken.Open = func(context.Context) (io.ReadCloser, error) {
+		cancel()
+		return good.Open(ctx)
+	}
+	_, err = m.AddImage(ctx, cube.ImageRequest{Snapshot: cube.NewSnapshotID(), Layers: []cube.ImageLayer{broken}})
+	if err == nil {
+		t.Error("an image was added though its context had ended")
+	}
+	_, err = m.AddImage(m.ctx, cube.ImageRequest{Snapshot: cube.BaseSnapshot, Layers: []cube.ImageLayer{good}})
+	wantKind(t, err, cube.Conflict)
+	if list, err := m.Snapshots(m.ctx); err != nil || len(list) != 0 {
+		t.Errorf("left behind: %v %v", list, err)
+	}
+}
+
+func sharedLayers(t *testing.T, m *machine) {
+	if m.suite.Shell == nil {
+		t.Skip("this engine keeps no layers")
+	}
+	shared := imageOf(t, [2]string{"shared", "1"})
+	var mu sync.Mutex
+	opened := 0
+	counted := shared
+	counted.Open = func(ctx context.Context) (io.ReadCloser, error) {
+		mu.Lock()
+		opened++
+		mu.Unlock()
+		return shared.Open(ctx)
+	}
+	var group sync.WaitGroup
+	for _, own := range []string{"a", "b", "c", "d"} {
+		other := imageOf(t, [2]string{own, own})
+		group.Go(func() {
+			id := cube.NewSnapshotID()
+			if _, err := m.AddImage(m.ctx, cube.ImageRequest{Snapshot: id, Layers: []cube.ImageLayer{counted, other}}); err != nil {
+				t.Error(err)
+			}
+			t.Cleanup(func() { m.discard(t, id) })
+		})
+	}
+	group.Wait()
+	if opened != 1 {
+		t.Errorf("a layer of four images was opened %d times", opened)
+	}
+}
+
+// writtenLayer uses the base, whose sandboxes have programs.
+func writtenLayer(t *testing.T, m *machine) {
+	if m.suite.Shell == nil {
+		t.Skip("this engine's sandboxes run no code")
+	}
+	first := m.start(t)
+	m.shell(t, first, "mkdir -p /srv/d/e && echo 1 > /srv/d/e/f && echo 2 > /srv/g && chown 7:8 /srv/g && chmod 4750 /srv/g && ln -s g /srv/l && ln /srv/g /srv/h && echo user > /home/user/x")
+	one := m.keepLayer(t, first)
+	m.thaw(t, first)
+	m.shell(t, first, "echo later > /srv/later") // is not in the layer
+	second := m.start(t, from(one))
+	const look = "cd /srv && find . | sort | tr '\\n' ' ' && stat -c '%u:%g %a %h' g && cat d/e/f l && cat /home/user/x"
+	want := ". ./d ./d/e ./d/e/f ./g ./h ./l 7:8 4750 2\n1\n2\nuser"
+	if got := m.shell(t, second, look); got != want {
+		t.Errorf("a sandbox of the layer has %q, not %q", got, want)
+	}
+	m.shell(t, second, "rm -r /srv/d && mkdir /srv/d && echo new > /srv/d/n && rm /srv/l && echo 3 > /srv/g")
+	third := m.start(t, from(m.keepLayer(t, second)))
+	if got := m.shell(t, third, "cd /srv && find . | sort | tr '\\n' ' ' && cat g d/n"); got != ". ./d ./d/n ./g ./h 3\nnew" {
+		t.Errorf("a sandbox of a layer over the layer has %q", got)
+	}
+	// The disk above it is empty: what is kept of it in memory or files goes on.
+	for _, memory := range []bool{true, false} {
+		m.shell(t, third, "echo kept > /srv/kept")
+		kept := m.checkpoint(t, third, memory)
+		m.thaw(t, third)
+		if got := m.shell(t, m.start(t, from(kept)), "cd /srv && cat g d/n kept"); got != "3\nnew\nkept" {
+			t.Errorf("kept with memory %t, a sandbox over layers has %q", memory, got)
+		}
+	}
+}
+
+func layerOverBase(t *testing.T, m *machine) {
+	if m.suite.Shell == nil {
+		t.Skip("this engine's sandboxes run no code")
+	}
+	id := m.start(t)
+	m.shell(t, id, "echo '#!/bin/sh\necho mine' > /usr/local/bin/mine && chmod 755 /usr/local/bin/mine && rm /usr/bin/env && mkdir -p /usr/share/new && echo 1 > /usr/share/new/x && rm /etc/hostname")
+	layer := m.keepLayer(t, id)
+	child := m.start(t, from(layer))
+	if got := m.shell(t, child, "mine; ls /usr/bin/env >/dev/null 2>&1 || echo gone; cat /usr/share/new/x; ls /usr/bin/sh >/dev/null && echo there"); got != "mine\ngone\n1\nthere" {
+		t.Errorf("over the base: %q", got)
+	}
+	// Started and kept again, with memory.
+	kept := m.checkpoint(t, child, true)
+	m.thaw(t, child)
+	if got := m.shell(t, m.start(t, from(kept)), "mine"); got != "mine" {
+		t.Errorf("kept with memory: %q", got)
+	}
+	other := m.start(t)
+	m.shell(t, other, "ls /usr/bin/env && ! ls /usr/local/bin/mine 2>/dev/null")
+	// What the base shares with the machine must stay a directory.
+	m.shell(t, other, "cp -a /usr/bin /usr/sbin /tmp/ 2>/dev/null; mv /usr/share /usr/was 2>/dev/null; true")
+	m.health(t, other)
+}
+
+func layerGivenUp(t *testing.T, m *machine) {
+	id := m.start(t)
+	ctx, cancel := context.WithCancel(m.ctx)
+	cancel()
+	_, err := m.Checkpoint(ctx, cube.CheckpointRequest{Sandbox: id, Snapshot: cube.NewSnapshotID(), Layer: true})
+	if err == nil {
+		t.Error("a layer was kept though its context had ended")
+	}
+	m.health(t, id)
+	_, err = m.Checkpoint(m.ctx, cube.CheckpointRequest{Sandbox: cube.NewSandboxID(), Snapshot: cube.NewSnapshotID(), Layer: true})
+	wantKind(t, err, cube.NotFound)
+	if list, err := m.Snapshots(m.ctx); err != nil || len(list) != 0 {
+		t.Errorf("left behind: %v %v", list, err)
+	}
+}
+
+func layersOutlive(t *testing.T, m *machine) {
+	image := m.addImage(t, imageOf(t, [2]string{"a", "1"}))
+	id := m.start(t, from(image))
+	layer := m.keepLayer(t, id)
+	m.thaw(t, id)
+	m.discard(t, image)
+	m.health(t, id)
+	child := m.start(t, from(layer))
+	m.discard(t, layer)
+	successor := &machine{Engine: m.suite.Open(t), suite: m.suite, ctx: m.ctx}
+	successor.health(t, child)
+	kept := successor.checkpoint(t, child, false)
+	successor.stop(t, child)
+	again := successor.request()
+	again.Snapshot = kept
+	if _, err := successor.Start(m.ctx, again); err != nil {
+		t.Fatalf("starting from what was kept over layers: %v", err)
+	}
+	successor.health(t, again.ID)
+	successor.stop(t, again.ID)
+	if list, err := m.Snapshots(m.ctx); err != nil || slices.ContainsFunc(list, func(i cube.SnapshotInfo) bool { return i.ID == image || i.ID == layer }) {
+		t.Errorf("discarded snapshots are listed: %v %v", list, err)
+	}
+}
