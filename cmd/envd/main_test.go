@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -51,7 +52,8 @@ type agent struct {
 
 func start(t *testing.T, attributes *syscall.SysProcAttr) *agent {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	// An address that nothing else on this machine takes a port of meanwhile.
+	free, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250)))
 	if err != nil {
 		t.Fatal(err)
 	}
