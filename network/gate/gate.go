@@ -20,6 +20,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cube"
 )
 
@@ -89,8 +91,16 @@ type Gate struct {
 	sandboxes map[netip.Addr]*sandbox
 }
 
-// maxConnections bounds those of all sandboxes.
-const maxConnections = 16384
+// maxConnections bounds those of all sandboxes: each needs two of the server's
+// files, and for moments four more.
+func maxConnections() int {
+	const most, least, each = 65536, 256, 6
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return least
+	}
+	return int(min(max(limit.Cur/each, least), most)) //nolint:gosec // between the two
+}
 
 // New opens the gate's ports.
 func New(config Config) (*Gate, error) {
@@ -123,7 +133,7 @@ func New(config Config) (*Gate, error) {
 	}
 	g := &Gate{
 		config: config, served: newHandOver(),
-		slots: make(chan struct{}, maxConnections), sandboxes: map[netip.Addr]*sandbox{},
+		slots: make(chan struct{}, maxConnections()), sandboxes: map[netip.Addr]*sandbox{},
 	}
 	var err error
 	if g.roots, err = trusted(config.Roots); err != nil {

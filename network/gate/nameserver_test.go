@@ -23,6 +23,7 @@ type nameServer struct {
 	names map[string]string // name -> addresses, or "=" and an alias
 	asked map[string]int
 	mute  bool
+	short bool // by UDP it says that answers do not fit
 }
 
 func newNameServer(t testing.TB, names map[string]string) *nameServer {
@@ -44,12 +45,40 @@ func newNameServer(t testing.TB, names map[string]string) *nameServer {
 			if err != nil || message.Unpack(buffer[:n]) != nil {
 				continue
 			}
-			if answer := s.answer(&message); answer != nil {
+			if answer := s.answer(&message, "udp"); answer != nil {
 				_, _ = conn.WriteTo(answer, from)
 			}
 		}
 	}()
 	return s
+}
+
+// serveTCP answers by TCP too, and by UDP says that it must be.
+func (s *nameServer) serveTCP(t testing.TB) {
+	t.Helper()
+	listener, err := net.Listen("tcp", s.addr.String())
+	if err != nil {
+		t.Skipf("the port is taken: %v", err)
+	}
+	s.mu.Lock()
+	s.short = true
+	s.mu.Unlock()
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			buffer := make([]byte, 4096)
+			var message dnsmessage.Message
+			if n, err := conn.Read(buffer); err == nil && message.Unpack(buffer[2:n]) == nil { // written at once
+				answer := s.answer(&message, "tcp")
+				_, _ = conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...))
+			}
+			_ = conn.Close()
+		}
+	}()
 }
 
 func (s *nameServer) set(name, value string) {
@@ -70,7 +99,7 @@ func (s *nameServer) count(name string) int {
 	return s.asked[name]
 }
 
-func (s *nameServer) answer(message *dnsmessage.Message) []byte {
+func (s *nameServer) answer(message *dnsmessage.Message, network string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := message.Questions[0]
@@ -80,6 +109,10 @@ func (s *nameServer) answer(message *dnsmessage.Message) []byte {
 		return nil
 	}
 	message.Response, message.Additionals = true, nil
+	if message.Truncated = s.short && network == "udp"; message.Truncated {
+		packed, _ := message.Pack()
+		return packed
+	}
 	owner := q.Name
 	for range 8 {
 		value, ok := s.names[trimDot(owner)]

@@ -149,6 +149,14 @@ func TestNameServersThatDoNotAnswer(t *testing.T) {
 			t.Errorf("answered %v", m.RCode)
 		}
 	})
+	t.Run("short of room", func(t *testing.T) {
+		w := newWorld(t)
+		w.dns.serveTCP(t)
+		w.set(guestA, cube.NetworkPolicy{})
+		if m := w.lookUp(guestA, "udp", "good.example", dnsmessage.TypeA); addresses(m) != good {
+			t.Errorf("answered %v %q", m.RCode, addresses(m))
+		}
+	})
 	t.Run("the first of two", func(t *testing.T) {
 		w := newWorld(t)
 		w.gate.resolver.upstreams = func() []netip.AddrPort {

@@ -2,7 +2,6 @@ package gate
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -55,12 +54,7 @@ func TestRedirected(t *testing.T) {
 	redirect(t, 443, w.gate.Port())
 
 	dial := func(to string) net.Conn {
-		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(guest)}, Timeout: patient}
-		conn, err := dialer.DialContext(context.Background(), "tcp", to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
+		conn := connect(t, guest, to)
 		_, _ = conn.Write([]byte("\x00"))
 		return conn
 	}

@@ -129,22 +129,30 @@ func only(names ...string) cube.NetworkPolicy {
 // dial connects from a guest to where it thinks it goes.
 func (w *world) dial(guest, target string) net.Conn {
 	w.t.Helper()
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(guest)}, Timeout: patient}
-	conn, err := dialer.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.gate.Port()))
-	if errors.Is(err, syscall.ECONNRESET) { // it was refused before this could see it stand
+	conn := connect(w.t, guest, fmt.Sprintf("127.0.0.1:%d", w.gate.Port()))
+	w.mu.Lock()
+	w.targets[conn.LocalAddr().String()] = netip.MustParseAddrPort(target)
+	w.told.Broadcast()
+	w.mu.Unlock()
+	return conn
+}
+
+// connect connects from an address. A connection that is refused may be so before
+// this could see it stand: it is one that has ended.
+func connect(t testing.TB, from, to string) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patient}
+	conn, err := dialer.Dial("tcp", to)
+	if errors.Is(err, syscall.ECONNRESET) {
 		refused, end := net.Pipe()
 		_ = end.Close()
 		return refused
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	_ = conn.SetDeadline(time.Now().Add(patient))
-	w.t.Cleanup(func() { _ = conn.Close() })
-	w.mu.Lock()
-	w.targets[conn.LocalAddr().String()] = netip.MustParseAddrPort(target)
-	w.told.Broadcast()
-	w.mu.Unlock()
+	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 
