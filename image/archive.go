@@ -219,7 +219,7 @@ func (a *Archive) layer(name, diffID string) (cube.ImageLayer, error) {
 		if err != nil {
 			return nil, damagedArchive(err)
 		}
-		return &explained{ReadCloser: plain, explain: damagedArchive}, nil
+		return &explained{ReadCloser: newAhead(plain, func() {}), explain: damagedArchive}, nil
 	}}, nil
 }
 

@@ -221,16 +221,19 @@ func (p *pull) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
 // opener is a layer's Open.
 func (p *pull) opener(d v1.Descriptor) func(context.Context) (io.ReadCloser, error) {
 	return func(ctx context.Context) (io.ReadCloser, error) {
+		ctx, cancel := context.WithCancel(ctx)
 		blob, err := p.blob(ctx, d)
 		if err != nil {
+			cancel()
 			return nil, p.explain(p.ref, p.credentials, err)
 		}
 		plain, err := uncompressed(blob, p.uncompressed)
 		if err != nil {
 			_ = blob.Close()
+			cancel()
 			return nil, p.explain(p.ref, p.credentials, p.damaged(err))
 		}
-		return &explained{ReadCloser: plain, explain: func(err error) error {
+		return &explained{ReadCloser: newAhead(plain, cancel), explain: func(err error) error {
 			return p.explain(p.ref, p.credentials, p.damaged(err))
 		}}, nil
 	}

@@ -280,6 +280,39 @@ func TestPull(t *testing.T) {
 	}
 }
 
+// TestLayersThatNobodyReadsToTheirEnd: closing one ends what is fetched of it.
+func TestLayersThatNobodyReadsToTheirEnd(t *testing.T) {
+	r := newTestRegistry(t)
+	l := newLayer(t, "none", tarOf(t, "a", make([]byte, 16<<20)))
+	r.push(t, "x", newImage(t, v1.Config{}, l))
+	gone := make(chan struct{})
+	r.answer = func(w http.ResponseWriter, req *http.Request) bool {
+		if !strings.Contains(req.URL.Path, sum(l.sent).String()) {
+			return false
+		}
+		w.Write(l.sent[:1<<20])
+		w.(http.Flusher).Flush()
+		<-req.Context().Done() // and never more
+		close(gone)
+		return true
+	}
+	img, err := r.Pull(t.Context(), r.host+"/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := img.Layers[0].Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(layer, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := layer.Close(); err != nil {
+		t.Error(err)
+	}
+	<-gone
+}
+
 func TestPullFromMirror(t *testing.T) {
 	r := newTestRegistry(t)
 	r.push(t, "proxy/library/ubuntu:22.04", newImage(t, v1.Config{}, newLayer(t, "gzip", tarOf(t, "a", nil))))
