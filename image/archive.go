@@ -40,14 +40,20 @@ const (
 	maxEntries = 4 << 20
 )
 
-// OpenArchive reads what an archive holds. A compressed one is unpacked beside
-// it first, to a file without a name, of at most limit bytes. The image's layers
-// can be opened until Close. Errors are for the person whose archive it is.
+// OpenArchive is ReadArchive of a file by its name.
 func OpenArchive(ctx context.Context, file string, limit int64) (*Archive, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
+	return ReadArchive(ctx, f, limit)
+}
+
+// ReadArchive reads what an archive holds. A compressed one is unpacked beside
+// it first, to a file without a name, of at most limit bytes. The image's layers
+// can be opened until Close, which closes f, as an error does. Errors are for the
+// person whose archive it is.
+func ReadArchive(ctx context.Context, f *os.File, limit int64) (*Archive, error) {
 	a := &Archive{file: f, parts: map[string]part{}}
 	if err := a.open(ctx, limit); err != nil {
 		_ = a.file.Close()

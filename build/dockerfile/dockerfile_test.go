@@ -2,6 +2,8 @@ package dockerfile
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -109,4 +111,21 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q has no FROM", s)
 		}
 	})
+}
+
+// TestOwnTemplates: what templates/ holds can be read.
+func TestOwnTemplates(t *testing.T) {
+	files, err := filepath.Glob("../../templates/*/*Dockerfile")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are none: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(string(text), nil); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
 }
