@@ -68,13 +68,20 @@ func dialer(rules *hostRules) func(ctx context.Context, network, address string)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		d := net.Dialer{Timeout: timeout}
 		if !rules.allowed(address) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			// Said at once, also where there is no way to ask for it.
+			if literal, err := netip.ParseAddr(host); err == nil && !onInternet(literal) {
+				return nil, &refusedAddressError{host: host, address: literal}
+			}
 			d.ControlContext = func(_ context.Context, _, to string, _ syscall.RawConn) error {
 				at, err := netip.ParseAddrPort(to)
 				if err != nil {
 					return err
 				}
 				if !onInternet(at.Addr()) {
-					host, _, _ := net.SplitHostPort(address)
 					return &refusedAddressError{host: host, address: at.Addr()}
 				}
 				return nil
