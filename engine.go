@@ -49,6 +49,13 @@ type Engine interface {
 	// Stats returns what a running sandbox uses now. Kind: NotFound.
 	Stats(ctx context.Context, id SandboxID) (Stats, error)
 
+	// SetNetwork replaces what a running sandbox may reach, all at once: nothing
+	// goes by the old rules when it returns, and connections that the new ones do
+	// not allow have ended, or end with their next packet. On an error the old ones
+	// are in force. Kinds: NotFound (no such sandbox, or it just died), Invalid (a
+	// policy that is none), Unsupported (one that this machine cannot hold).
+	SetNetwork(ctx context.Context, id SandboxID, internet bool, policy NetworkPolicy) error
+
 	// Checkpoint keeps a running sandbox's state as the snapshot req.Snapshot, so
 	// that it outlives the machine's power, and leaves the sandbox frozen: nothing
 	// in it runs, and what connects to it waits. Thaw or Stop comes next. On an
@@ -87,6 +94,8 @@ type StartRequest struct {
 	// Internet is whether the sandbox may reach addresses outside; private
 	// ranges, the host and other sandboxes it may never reach.
 	Internet bool
+	// Network is what of the internet it may reach. It holds from the first packet.
+	Network NetworkPolicy
 }
 
 // CheckpointRequest is all that an engine needs to know to keep a sandbox.

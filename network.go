@@ -13,6 +13,10 @@ type NetworkPolicy struct {
 	Rules map[string]NetworkRule `json:",omitempty"`
 	// EgressProxy carries all connections that go out, nil for none.
 	EgressProxy *EgressProxy `json:",omitempty"`
+	// Authority signs for the domains of Rules, and is the sandbox's own: a key and
+	// a certificate, in PEM. A secret: never logged, never shown, and of it only the
+	// certificate goes inside. Empty for a sandbox that never had Rules.
+	Authority []byte `json:",omitempty"`
 }
 
 // NetworkRule is what is changed in HTTP requests to a domain.

@@ -63,7 +63,12 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	defer closing("the database", store.Close)
 
-	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Log: log})
+	out, err := openGate(s)
+	if err != nil {
+		return err
+	}
+	defer closing("the gate", out.Close)
+	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, Log: log})
 	if err != nil {
 		return fmt.Errorf("this machine cannot run sandboxes ('cube-api doctor' tells more): %w", err)
 	}

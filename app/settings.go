@@ -41,6 +41,8 @@ type Settings struct {
 
 	PausedRetention time.Duration `env:"CUBE_PAUSED_RETENTION" default:"0" group:"sandboxes" help:"How long a paused sandbox is kept, such as 720h, before it ends and its disk is free again; 0 for ever."`
 
+	NetworkSettings `embed:""`
+
 	RegistrySettings `embed:""`
 
 	LogLevel  string `env:"LOG_LEVEL" enum:"debug,info,warn,error" default:"info" group:"log" help:"How much to log: debug, info, warn or error."`
@@ -65,6 +67,9 @@ func (s *Settings) Validate() error {
 		return err
 	}
 	if err := s.validateRegistries(); err != nil {
+		return err
+	}
+	if err := s.validateNetwork(); err != nil {
 		return err
 	}
 	var err error

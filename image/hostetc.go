@@ -49,8 +49,12 @@ func (t *tree) hostEtc() {
 func (t *tree) names() {
 	t.file("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n", 0o644)
 	t.file("etc/hostname", "cube\n", 0o644)
-	t.file("etc/resolv.conf", "nameserver 1.1.1.1\nnameserver 8.8.8.8\noptions timeout:2 attempts:2\n", 0o644)
+	t.file("etc/resolv.conf", resolv, 0o644)
 }
+
+// resolv is /etc/resolv.conf: the address is launch.NameServer of engine/gvisor,
+// which always answers, if only that it could not find out.
+const resolv = "nameserver 169.254.53.53\noptions timeout:3 attempts:1\n"
 
 // generatedEtc writes what must not be the host's.
 func (t *tree) generatedEtc() {

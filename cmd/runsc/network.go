@@ -44,9 +44,6 @@ func setUpNetwork(n launch.Network) error {
 	if err := setUpLink(host, n.HostInterface, n.Host); err != nil {
 		return err
 	}
-	if !n.Internet {
-		return nil
-	}
 	if err := netlink.RouteAdd(&netlink.Route{Gw: n.Host.Addr().AsSlice()}); err != nil {
 		return fmt.Errorf("adding the default route: %w", err)
 	}

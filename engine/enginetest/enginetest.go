@@ -56,6 +56,7 @@ func Run(t *testing.T, suite Suite) {
 		{"a start that is given up leaves nothing", cancelledStart},
 		{"a closed port is unavailable", closedPort},
 		{"a sandbox that is not there cannot be dialed, waited for or measured", absentSandbox},
+		{"the network policy of a running sandbox can be replaced", networkPolicy},
 		{"the list shows what runs", listShowsRunning},
 		{"wait returns when the sandbox is stopped", waitReturns},
 		{"wait ends with its context", waitEndsWithContext},
@@ -234,6 +235,23 @@ func absentSandbox(t *testing.T, m *machine) {
 		if _, err := m.Wait(m.ctx, id); err != nil {
 			t.Errorf("waiting for a sandbox that %s: %v", name, err)
 		}
+	}
+}
+
+func networkPolicy(t *testing.T, m *machine) {
+	id := m.start(t)
+	for _, policy := range []cube.NetworkPolicy{
+		{DenyOut: []string{"0.0.0.0/0"}, AllowOut: []string{"203.0.113.1", "198.51.100.0/24"}}, {DenyOut: []string{"203.0.113.0/24"}}, {},
+	} {
+		for _, internet := range []bool{true, false} {
+			if err := m.SetNetwork(m.ctx, id, internet, policy); err != nil {
+				t.Errorf("setting %+v: %v", policy, err)
+			}
+		}
+	}
+	m.stop(t, id)
+	for _, absent := range []cube.SandboxID{id, cube.NewSandboxID()} {
+		wantKind(t, m.SetNetwork(m.ctx, absent, true, cube.NetworkPolicy{}), cube.NotFound)
 	}
 }
 

@@ -30,6 +30,8 @@ type Engine struct {
 	OnStart func(context.Context, cube.StartRequest) error
 	OnStop  func(context.Context, cube.SandboxID) error
 	OnInit  func(cube.SandboxID) error
+	// OnSetNetwork is called before a policy changes.
+	OnSetNetwork func(cube.SandboxID) error
 
 	// OnCheckpoint is called while the sandbox is frozen and nothing of the
 	// snapshot exists. OnThaw and OnDiscard are called before the sandbox runs on,
@@ -60,6 +62,7 @@ type sandbox struct {
 	// Guarded by Engine.mu:
 	running bool
 	exit    cube.Exit
+	network Network
 	servers map[uint16]*server
 	thawed  chan struct{} // closed while it is not frozen
 	files   []string      // see Write
@@ -77,7 +80,7 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (cube.Timings
 		return cube.Timings{}, cube.Errorf(cube.Invalid, "this machine cannot give %+v", r)
 	}
 	begun := time.Now()
-	s := &sandbox{request: req, dead: make(chan struct{}), thawed: make(chan struct{})}
+	s := &sandbox{request: req, network: Network{req.Internet, req.Network}, dead: make(chan struct{}), thawed: make(chan struct{})}
 	close(s.thawed)
 	s.agent.id = req.ID
 	s.agent.onInit = e.OnInit
@@ -234,6 +237,40 @@ func (e *Engine) Settings(id cube.SandboxID) (Settings, bool) {
 		return s.agent.current()
 	}
 	return Settings{}, false
+}
+
+// Network is what a sandbox may reach.
+type Network struct {
+	Internet bool
+	Policy   cube.NetworkPolicy
+}
+
+// SetNetwork implements cube.Engine.
+func (e *Engine) SetNetwork(_ context.Context, id cube.SandboxID, internet bool, policy cube.NetworkPolicy) error {
+	if e.OnSetNetwork != nil {
+		if err := e.OnSetNetwork(id); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.sandboxes[id]
+	if s == nil || !s.running {
+		return notRunning(id)
+	}
+	s.network = Network{internet, policy}
+	return nil
+}
+
+// NetworkOf returns what a running sandbox may reach.
+func (e *Engine) NetworkOf(id cube.SandboxID) (Network, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.sandboxes[id]
+	if s == nil || !s.running {
+		return Network{}, false
+	}
+	return s.network, true
 }
 
 // find returns a sandbox that runs, nil if there is none.

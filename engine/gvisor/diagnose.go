@@ -103,12 +103,12 @@ func checkCgroups() Check {
 
 func checkFirewall() Check {
 	const name = "cubedoctor"
-	err := installRules(name, name, netip.MustParsePrefix("192.0.2.0/30"))
+	err := installRules(name, name, netip.MustParsePrefix("192.0.2.0/30"), nil)
 	if err == nil {
 		err = removeRules(name)
 	}
 	if err != nil {
-		return Check{"nftables", "firewall rules cannot be set: " + err.Error(), "load the kernel's modules: modprobe nf_tables nft_masq nft_fib_inet nft_ct", true}
+		return Check{"nftables", "firewall rules cannot be set: " + err.Error(), "load the kernel's modules: modprobe nf_tables nft_masq nft_redir nft_reject_inet nft_fib_inet nft_ct", true}
 	}
 	return Check{Name: "nftables", Finding: "the rules that keep sandboxes in can be set"}
 }

@@ -35,7 +35,7 @@ func (e *Engine) Dial(ctx context.Context, id cube.SandboxID, port uint16) (net.
 	if !ok || !e.running(id) {
 		return nil, notRunning(id)
 	}
-	guest := e.network.describe(r.Link, r.Internet).Guest.Addr().String()
+	guest := e.network.describe(r.Link).Guest.Addr().String()
 	if port == cube.AgentPort {
 		return e.dialAgent(ctx, id, guest, cube.AgentPort)
 	}

@@ -28,6 +28,7 @@ import (
 	"cube"
 	"cube/engine/gvisor/launch"
 	"cube/image"
+	"cube/network/gate"
 )
 
 // Config is what an engine needs to know.
@@ -37,7 +38,10 @@ type Config struct {
 	DataDir string
 	// Network is divided among the sandboxes, four addresses each.
 	Network netip.Prefix
-	Log     *slog.Logger
+	// Gate is where connections go that addresses alone do not decide, and
+	// questions for names. nil for none: there are no names then.
+	Gate *gate.Gate
+	Log  *slog.Logger
 }
 
 // Engine implements cube.Engine.
@@ -79,8 +83,9 @@ type sandbox struct {
 // another server can adopt it.
 type record struct {
 	Sentry   launch.Process
-	Link     int    // of the network; noLink before it has one
-	Internet bool   // whether the link leads anywhere
+	Link     int  // of the network; noLink before it has one
+	Internet bool // whether it may reach anything
+	Network  cube.NetworkPolicy
 	Root     string // the directory that it started from
 
 	// What a snapshot of it needs. Origin is nil in records of earlier versions.
@@ -134,7 +139,7 @@ func New(cfg Config) (*Engine, error) {
 	if e.cgroups, err = openCgroups(e.table); err != nil {
 		return nil, err
 	}
-	if e.network, err = openNetwork(cfg.Network, e.table); err != nil {
+	if e.network, err = openNetwork(cfg.Network, e.table, cfg.Gate); err != nil {
 		_ = e.cgroups.close() // those that hold sandboxes stay
 		return nil, err
 	}
@@ -166,6 +171,9 @@ func (e *Engine) adopt() error {
 		e.sandboxes[id] = &sandbox{record: r}
 		inUse[r.Root] = true
 		e.network.keep(r.Link)
+		if err := e.network.hold(id, r.Link, r.Internet, r.Network); err != nil {
+			e.cfg.Log.Error("the network rules of a sandbox could not be put back; it reaches nothing", "sandbox", id, "error", err)
+		}
 	}
 	stray, err := e.network.strayInterfaces()
 	for _, name := range stray {

@@ -199,7 +199,7 @@ func TestNetwork(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s does not run", id)
 		}
-		n := e.network.describe(r.Link, r.Internet)
+		n := e.network.describe(r.Link)
 		return n.Host.Addr().String(), n.Guest.Addr().String()
 	}
 	hostOfA, _ := linkOf(a)

@@ -1,12 +1,15 @@
 package gvisor
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"cube/engine/gvisor/launch"
+	"cube/network/gate"
 )
 
 // closedRanges are what no sandbox may reach, whatever its policy says: the
@@ -27,26 +30,44 @@ var closedRanges = []string{
 	"240.0.0.0/4",    // reserved, and broadcast
 }
 
-// The rules' words in nftables' own language, for `nft list table inet NAME`:
+// The rules' words in nftables' own language, for `nft list table inet NAME`. P is
+// the prefix of the sandboxes' interfaces:
 //
 //	chain forward {
-//	  iifname "Px*" drop                          those that may reach nothing
-//	  iifname "P*" meta nfproto ipv6 drop         nothing but IPv4 comes out
+//	  iifname "P*" meta nfproto ipv6 drop             nothing but IPv4 comes out
 //	  iifname "P*" fib saddr . iif oif missing drop   only from the address that was given
-//	  iifname "P*" ip daddr @closed drop          the operator's networks, other sandboxes
+//	  iifname "P*" ip daddr @closed jump refused      the operator's networks, other sandboxes
+//	  iifname "P*" ip saddr vmap @policies            what each sandbox may reach: policies.go
+//	  iifname "P*" drop                               one of which nobody has said anything
 //	  oifname "P*" ct state established,related accept
-//	  oifname "P*" drop                           nobody outside begins
+//	  oifname "P*" drop                               nobody outside begins
+//	}
+//	chain refused { meta l4proto tcp reject with tcp reset; reject with icmp admin-prohibited }
+//	chain prerouting {                                 to the gate
+//	  iifname "P*" ip daddr NAMESERVER meta l4proto { udp, tcp } th dport 53 redirect to :NAMES
+//	  iifname "P*" ip saddr @proxied meta l4proto tcp redirect to :GATE
+//	  iifname "P*" ip saddr @gated tcp dport { 80, 443 } redirect to :GATE
 //	}
 //	chain input {
 //	  iifname "P*" ct state established,related accept   answers to the server
-//	  iifname "P*" drop                           the host itself
+//	  iifname "P*" fib saddr . iif oif missing drop
+//	  iifname "P*" ct status dnat th dport { GATE, NAMES } accept
+//	  iifname "P*" drop                               the host itself
 //	}
 //	chain output      { oifname "P*" meta skuid != 0 drop }   other users of this machine
 //	chain postrouting { ip saddr POOL oifname != "P*" masquerade }
 
+// The names of what policies.go changes.
+const (
+	policiesMap  = "policies"
+	gatedSet     = "gated"
+	proxiedSet   = "proxied"
+	refusedChain = "refused"
+)
+
 // installRules puts the table in place in one transaction, in place of one of
 // the same name. It needs root: nftables belongs to the network's administrator.
-func installRules(table, interfacePrefix string, pool netip.Prefix) error {
+func installRules(table, interfacePrefix string, pool netip.Prefix, g *gate.Gate) error {
 	c, err := nftables.New()
 	if err != nil {
 		return err
@@ -61,33 +82,53 @@ func installRules(table, interfacePrefix string, pool netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	if err := c.AddSet(closed, elements); err != nil {
+	policies := &nftables.Set{Table: t, Name: policiesMap, KeyType: nftables.TypeIPAddr, IsMap: true, DataType: nftables.TypeVerdict}
+	gated := &nftables.Set{Table: t, Name: gatedSet, KeyType: nftables.TypeIPAddr}
+	proxied := &nftables.Set{Table: t, Name: proxiedSet, KeyType: nftables.TypeIPAddr}
+	if err := errors.Join(c.AddSet(closed, elements), c.AddSet(policies, nil), c.AddSet(gated, nil), c.AddSet(proxied, nil)); err != nil {
 		return err
 	}
 
 	from := matchInterface(expr.MetaKeyIIFNAME, interfacePrefix, expr.CmpOpEq)
 	to := matchInterface(expr.MetaKeyOIFNAME, interfacePrefix, expr.CmpOpEq)
+	four := matchProtocol(unix.NFPROTO_IPV4)
 	drop, accept := verdict(expr.VerdictDrop), verdict(expr.VerdictAccept)
 
-	fromClosed := matchInterface(expr.MetaKeyIIFNAME, interfacePrefix+closedMark, expr.CmpOpEq)
+	refused := c.AddChain(&nftables.Chain{Name: refusedChain, Table: t})
+	rule(c, refused, transport(unix.IPPROTO_TCP), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+	rule(c, refused, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}})
 
 	forward := chain(c, t, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	rule(c, forward, fromClosed, drop)
 	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV6), drop)
-	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV4), sourceNotRoutedBack(), drop)
-	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV4), destinationIn(closed), drop)
+	rule(c, forward, from, four, sourceNotRoutedBack(), drop)
+	rule(c, forward, from, four, addressIn(destinationOffset, closed), jump(refusedChain))
+	rule(c, forward, from, four, verdictOfSource(policies))
+	rule(c, forward, from, drop)
 	rule(c, forward, to, established(), accept)
 	rule(c, forward, to, drop)
 
 	input := chain(c, t, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
 	rule(c, input, from, established(), accept)
+	if g != nil {
+		rule(c, input, from, four, sourceNotRoutedBack(), drop)
+		rule(c, input, from, four, redirected(), transport(unix.IPPROTO_TCP), destinationPort(g.Port()), accept)
+		prerouting := chain(c, t, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+		for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			rule(c, input, from, four, redirected(), transport(protocol), destinationPort(g.NamePort()), accept)
+			rule(c, prerouting, from, four, destinationIs(netip.MustParseAddr(launch.NameServer)), transport(protocol), destinationPort(53), redirectTo(g.NamePort()))
+		}
+		rule(c, prerouting, from, four, addressIn(sourceOffset, proxied), transport(unix.IPPROTO_TCP), redirectTo(g.Port()))
+		for _, port := range []uint16{80, 443} {
+			rule(c, prerouting, from, four, addressIn(sourceOffset, gated), transport(unix.IPPROTO_TCP), destinationPort(port), redirectTo(g.Port()))
+		}
+	}
 	rule(c, input, from, drop)
 
 	output := chain(c, t, "output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
 	rule(c, output, to, notRoot(), drop)
 
 	postrouting := chain(c, t, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	rule(c, postrouting, matchProtocol(unix.NFPROTO_IPV4), sourceIn(pool),
+	rule(c, postrouting, four, sourceIn(pool),
 		matchInterface(expr.MetaKeyOIFNAME, interfacePrefix, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})
 	return c.Flush()
 }
@@ -102,130 +143,4 @@ func removeRules(table string) error {
 	c.AddTable(t)
 	c.DelTable(t)
 	return c.Flush()
-}
-
-func chain(c *nftables.Conn, t *nftables.Table, name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
-	return c.AddChain(&nftables.Chain{Table: t, Name: name, Type: kind, Hooknum: hook, Priority: priority})
-}
-
-func rule(c *nftables.Conn, in *nftables.Chain, parts ...[]expr.Any) {
-	var exprs []expr.Any
-	for _, part := range parts {
-		exprs = append(exprs, part...)
-	}
-	c.AddRule(&nftables.Rule{Table: in.Table, Chain: in, Exprs: exprs})
-}
-
-func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
-
-// matchInterface compares the beginning of an interface's name.
-func matchInterface(key expr.MetaKey, prefix string, op expr.CmpOp) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: key, Register: 1},
-		&expr.Cmp{Op: op, Register: 1, Data: []byte(prefix)},
-	}
-}
-
-func matchProtocol(protocol byte) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}},
-	}
-}
-
-// notRoot is true for packets of a process that does not run as root.
-func notRoot() []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeySKUID, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
-	}
-}
-
-// sourceNotRoutedBack is true when an answer to the source would not leave by
-// the interface that the packet came in by.
-func sourceNotRoutedBack() []expr.Any {
-	return []expr.Any{
-		&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, ResultOIF: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0, 0, 0, 0}},
-	}
-}
-
-// The offsets of the addresses in an IPv4 header: RFC 791, section 3.1.
-const (
-	sourceOffset      = 12
-	destinationOffset = 16
-	addressLength     = 4
-)
-
-func loadAddress(offset uint32) expr.Any {
-	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: addressLength}
-}
-
-func destinationIn(set *nftables.Set) []expr.Any {
-	return []expr.Any{
-		loadAddress(destinationOffset),
-		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
-	}
-}
-
-func sourceIn(pool netip.Prefix) []expr.Any {
-	mask := make([]byte, addressLength)
-	for bit := range pool.Bits() {
-		mask[bit/8] |= 0x80 >> (bit % 8)
-	}
-	return []expr.Any{
-		loadAddress(sourceOffset),
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: addressLength, Mask: mask, Xor: make([]byte, addressLength)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: pool.Addr().AsSlice()},
-	}
-}
-
-func established() []expr.Any {
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
-		&expr.Bitwise{
-			SourceRegister: 1, DestRegister: 1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
-			Xor:  make([]byte, 4),
-		},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
-	}
-}
-
-// rangeElements turns networks into the intervals of a set: the kernel refuses
-// intervals that overlap, so networks within others are left out.
-func rangeElements(networks []string) ([]nftables.SetElement, error) {
-	var prefixes []netip.Prefix
-	for _, network := range networks {
-		prefix, err := netip.ParsePrefix(network)
-		if err != nil {
-			return nil, err
-		}
-		prefixes = append(prefixes, prefix)
-	}
-	var elements []nftables.SetElement
-	for i, prefix := range prefixes {
-		covered := false
-		for j, other := range prefixes {
-			covered = covered || (i != j && other.Overlaps(prefix) && other.Bits() <= prefix.Bits() && (other.Bits() < prefix.Bits() || j < i))
-		}
-		if covered {
-			continue
-		}
-		elements = append(elements, nftables.SetElement{Key: prefix.Addr().AsSlice()})
-		if end, ok := after(prefix); ok {
-			elements = append(elements, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
-		}
-	}
-	return elements, nil
-}
-
-// after returns the first address behind a network, if there is one.
-func after(prefix netip.Prefix) (netip.Addr, bool) {
-	last := prefix.Addr().As4()
-	for bit := prefix.Bits(); bit < 32; bit++ {
-		last[bit/8] |= 0x80 >> (bit % 8)
-	}
-	next := netip.AddrFrom4(last).Next()
-	return next, next.IsValid()
 }

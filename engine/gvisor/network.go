@@ -15,19 +15,26 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cube/engine/gvisor/launch"
+	"cube/network/gate"
 )
 
 // network gives each sandbox a link of its own to the host: four addresses of
-// the pool (network, host, guest, broadcast) and a veth pair. Rules for all of
-// them stand in one nftables table, by the prefix of the interfaces' names, so
-// nothing is added or removed there when a sandbox comes or goes.
+// the pool (network, host, guest, broadcast) and a veth pair. The rules stand in
+// one nftables table: those for all, by the prefix of the interfaces' names, and
+// each sandbox's own, by its address.
 type network struct {
 	pool   netip.Prefix
 	prefix string // of the names of the host's interfaces
+	table  string
+	gate   *gate.Gate // nil without one: names cannot be told apart, and asked for, then
 
 	mu   sync.Mutex
 	used map[int]bool
 	next int // where to look for the next free link: a freed one rests as long as possible
+
+	rules sync.Mutex // held while the table changes; guards what follows
+	held  map[int]held
+	turn  int // of the next chain
 }
 
 // linkBits is the length of the prefix that one sandbox gets.
@@ -35,15 +42,15 @@ const linkBits = 30
 
 // openNetwork installs the rules and makes the host forward. name tells this
 // server's interfaces and table from another's; at most 10 characters.
-func openNetwork(pool netip.Prefix, name string) (*network, error) {
+func openNetwork(pool netip.Prefix, name string, g *gate.Gate) (*network, error) {
 	if !pool.Addr().Is4() || pool.Bits() > linkBits || pool != pool.Masked() {
 		return nil, fmt.Errorf("the sandboxes' network %s must be an IPv4 network of /30 or larger, such as 10.213.0.0/16", pool)
 	}
-	n := &network{pool: pool, prefix: name + "-", used: map[int]bool{}}
+	n := &network{pool: pool, prefix: name + "-", table: name, gate: g, used: map[int]bool{}, held: map[int]held{}}
 	if err := n.refuseOverlap(); err != nil {
 		return nil, err
 	}
-	if err := installRules(name, n.prefix, pool); err != nil {
+	if err := installRules(name, n.prefix, pool, g); err != nil {
 		return nil, fmt.Errorf("installing the firewall rules with nftables (they need root and a kernel with nf_tables): %w", err)
 	}
 	// Without it nothing leaves a sandbox. The rules are in force already.
@@ -110,10 +117,10 @@ func (n *network) keep(link int) {
 	n.next = max(n.next, (link+1)%n.links())
 }
 
-// release removes the host's interface of a link, if the kernel has not yet,
-// and gives the link back.
-func (n *network) release(link int, internet bool) error {
-	err := removeLink(n.interfaceName(link, internet))
+// release removes the host's interface of a link, if the kernel has not yet, and
+// its sandbox's rules, and gives the link back.
+func (n *network) release(link int) error {
+	err := errors.Join(n.forget(link), removeLink(n.interfaceName(link)))
 	if err == nil {
 		n.mu.Lock()
 		delete(n.used, link)
@@ -136,20 +143,10 @@ func removeLink(name string) error {
 	return nil
 }
 
-// closedMark follows the prefix in the names of the interfaces that lead nowhere
-// beyond the host: the firewall knows them by it.
-const closedMark = "x"
-
-func (n *network) interfaceName(link int, internet bool) string {
-	mark := closedMark
-	if internet {
-		mark = ""
-	}
-	return fmt.Sprintf("%s%s%x", n.prefix, mark, link)
-}
+func (n *network) interfaceName(link int) string { return fmt.Sprintf("%s%x", n.prefix, link) }
 
 // describe returns what the helper process needs to set a link up.
-func (n *network) describe(link int, internet bool) launch.Network {
+func (n *network) describe(link int) launch.Network {
 	base := n.pool.Addr().As4()
 	first := binary.BigEndian.Uint32(base[:]) + uint32(link)<<(32-linkBits)
 	at := func(offset uint32) netip.Prefix {
@@ -157,7 +154,7 @@ func (n *network) describe(link int, internet bool) launch.Network {
 		binary.BigEndian.PutUint32(a[:], first+offset)
 		return netip.PrefixFrom(netip.AddrFrom4(a), linkBits)
 	}
-	return launch.Network{HostInterface: n.interfaceName(link, internet), Internet: internet, Host: at(1), Guest: at(2)}
+	return launch.Network{HostInterface: n.interfaceName(link), Host: at(1), Guest: at(2)}
 }
 
 // strayInterfaces lists the interfaces with our prefix whose link nobody has.
@@ -175,7 +172,7 @@ func (n *network) strayInterfaces() ([]string, error) {
 		if !ours {
 			continue
 		}
-		if _, err := fmt.Sscanf(strings.TrimPrefix(suffix, closedMark), "%x", &link); err != nil || link > math.MaxInt32 || !n.used[link] {
+		if _, err := fmt.Sscanf(suffix, "%x", &link); err != nil || link > math.MaxInt32 || !n.used[link] {
 			stray = append(stray, i.Name)
 		}
 	}

@@ -106,3 +106,36 @@ func (e *Engine) Stats(_ context.Context, id cube.SandboxID) (cube.Stats, error)
 func notRunning(id cube.SandboxID) error {
 	return cube.Errorf(cube.NotFound, "sandbox %s does not run", id)
 }
+
+// SetNetwork implements cube.Engine. What is on the disk is what the next server
+// puts into force, so it is written first.
+func (e *Engine) SetNetwork(_ context.Context, id cube.SandboxID, internet bool, policy cube.NetworkPolicy) error {
+	e.mu.Lock()
+	s := e.sandboxes[id]
+	e.mu.Unlock()
+	if s == nil {
+		return notRunning(id)
+	}
+	s.stopping.Lock() // the link must stay its own meanwhile
+	defer s.stopping.Unlock()
+	old, ok := e.lookup(id)
+	e.mu.Lock()
+	ok = ok && e.sandboxes[id] == s
+	e.mu.Unlock()
+	if !ok || !e.running(id) {
+		return notRunning(id)
+	}
+	next := old
+	next.Internet, next.Network = internet, policy
+	if err := writeRecord(e.dir(id), next); err != nil {
+		return fmt.Errorf("recording the sandbox's network policy: %w", err)
+	}
+	if err := e.network.hold(id, old.Link, internet, policy); err != nil {
+		back := e.network.hold(id, old.Link, old.Internet, old.Network)
+		return errors.Join(err, back, writeRecord(e.dir(id), old))
+	}
+	e.mu.Lock()
+	s.Internet, s.record.Network = internet, policy
+	e.mu.Unlock()
+	return nil
+}

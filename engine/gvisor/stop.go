@@ -21,7 +21,7 @@ func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
 	}
 	err := e.cgroups.remove(ctx, id)
 	if r.Link != noLink {
-		err = errors.Join(err, e.network.release(r.Link, r.Internet))
+		err = errors.Join(err, e.network.release(r.Link))
 	}
 	err = errors.Join(err, os.RemoveAll(e.dir(id)))
 	if err != nil {

@@ -198,7 +198,7 @@ func (p provision) settings() error {
 		{"etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n", false},
 		{"etc/profile", "for script in /etc/profile.d/*.sh; do [ -r \"$script\" ] && . \"$script\"; done\nunset script\n", false},
 		{"etc/profile.d/00-cube.sh", profile, true},
-		{"etc/resolv.conf", "nameserver 1.1.1.1\nnameserver 8.8.8.8\noptions timeout:2 attempts:2\n", true},
+		{"etc/resolv.conf", "nameserver 169.254.53.53\noptions timeout:3 attempts:1\n", true},
 	} {
 		path := p.path(file.name)
 		info, err := os.Stat(path)

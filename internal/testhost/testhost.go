@@ -7,6 +7,7 @@
 package testhost
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -133,19 +134,30 @@ func serveInternet() error {
 	}
 	for _, link := range []struct{ name, address string }{
 		{"lo", "192.0.2.1/32"}, {"lo", "10.99.99.1/32"}, {linkName, peerAddr},
+		{"lo", "192.0.2.53/32"}, {"lo", GoodAddr + "/32"}, {"lo", OtherAddr + "/32"}, {"lo", BadAddr + "/32"},
 	} {
 		if err := setUp(link.name, link.address); err != nil {
 			return err
 		}
 	}
+	root, leaf, err := authority()
+	if err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp4", ":80")
 	if err != nil {
 		return err
 	}
+	encrypted, err := tls.Listen("tcp4", ":443", &tls.Config{Certificates: []tls.Certificate{leaf}, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		return err
+	}
+	if err := serveNames(); err != nil {
+		return err
+	}
+	go func() { _ = http.Serve(encrypted, handler(root)) }()
 	fmt.Print(".")
-	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, r.RemoteAddr)
-	}))
+	return http.Serve(listener, handler(root))
 }
 
 // setUp gives a link an address, if any, and sets it up.

@@ -76,10 +76,13 @@ type Bind struct {
 // each end.
 type Network struct {
 	HostInterface string // the host's end, by name
-	Internet      bool   // whether there is a way beyond the host's end
 	Host          netip.Prefix
 	Guest         netip.Prefix
 }
+
+// NameServer is the address that sandboxes' /etc/resolv.conf names, in all
+// templates: the firewall takes what is sent there to the server's own resolver.
+const NameServer = "169.254.53.53"
 
 // Result is how a creation went.
 type Result struct {
