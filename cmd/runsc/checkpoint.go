@@ -79,10 +79,10 @@ func checkpoint(result *launch.CheckpointResult) error {
 		}
 	}
 	result.Freeze = time.Since(start)
-	if req.Tar {
+	if req.Upper {
 		// The server reads, and gives up by reading no more.
 		start = time.Now()
-		if err := c.TarRootfsUpperLayer(os.NewFile(launch.TarFD, "tar")); err != nil {
+		if err := listUpper(req.Dir, os.NewFile(launch.UpperFD, "upper")); err != nil {
 			if !frozen {
 				err = errors.Join(err, c.Resume())
 			}

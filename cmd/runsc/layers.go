@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,59 +13,68 @@ import (
 	"cube/engine/gvisor/launch"
 )
 
-// mountLayers mounts a root's layers and its directory as one, over the directory.
-// It needs root: fsopen(2), and trusted attributes.
-func mountLayers(root launch.Root) error {
-	if len(root.Layers) == 0 {
-		return nil
-	}
-	lowest := []string{root.Dir}
+// mountLayered mounts a root that has layers: its directory and they as one, and
+// each part of the host with what they have changed in it. A mount that is below
+// a part of the host is not in it, as overlayfs takes a file system by itself.
+func mountLayered(root launch.Root) error {
+	parts := slices.Concat([]string{root.Dir}, root.Layers)
 	if root.Top {
-		lowest = nil
+		parts = slices.Concat(root.Layers, []string{root.Dir})
 	}
-	parts := append(lowest, root.Layers...)
-	if root.Top {
-		parts = append(parts, root.Dir)
+	if err := overlay(root.Dir, parts); err != nil {
+		return err
 	}
-	return overlay(root.Dir, parts)
-}
-
-// bindLayered binds a part of the host with what layers have changed in it.
-func bindLayered(source, target string, root launch.Root) error {
-	parts := []string{source}
-	for _, layer := range root.Layers {
-		switch has, err := hasDirectory(layer, target); {
-		case err != nil:
+	for _, b := range root.Binds {
+		if err := bindLayered(b, root); err != nil {
 			return err
-		case has:
-			parts = append(parts, filepath.Join(layer, target))
 		}
 	}
-	if len(parts) == 1 {
-		return bindReadOnly(source, filepath.Join(root.Dir, target))
+	for _, masked := range root.Masked {
+		if err := maskLayered(masked, root); err != nil {
+			return fmt.Errorf("masking %s: %w", masked, err)
+		}
 	}
-	return overlay(filepath.Join(root.Dir, target), parts)
+	return nil
 }
 
-// hasDirectory tells whether a layer changes something in a directory. One that
-// has something else in its place is refused: it must not lead elsewhere.
-func hasDirectory(layer, name string) (bool, error) {
-	fd, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	inner, err := unix.Openat2(fd, name, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
+func bindLayered(b launch.Bind, root launch.Root) error {
+	seen, err := look(root.Layers, b.Target)
+	target := filepath.Join(root.Dir, b.Target)
 	switch {
-	case errors.Is(err, unix.ENOENT):
-		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("a layer has something else in the place of /%s, which is this machine's own: %w", name, err)
+		return err
+	case seen.replaced: // a mount there could lead elsewhere
+		return fmt.Errorf("a layer has something else in the place of /%s, which is this machine's own", b.Target)
+	case len(seen.parts) == 0:
+		return bindReadOnly(b.Source, target)
+	case seen.hides:
+		return overEmpty(target, seen.parts)
 	}
-	return true, unix.Close(inner)
+	return overlay(target, slices.Concat([]string{b.Source}, seen.parts))
+}
+
+// maskLayered masks what is private on the host where a layer does not hide it
+// already. What layers have put into a private directory is there.
+func maskLayered(name string, root launch.Root) error {
+	seen, err := look(root.Layers, name)
+	target := filepath.Join(root.Dir, name)
+	switch {
+	case err != nil:
+		return err
+	case seen.hides:
+		return nil
+	case len(seen.parts) == 0:
+		return mask(target)
+	}
+	return overEmpty(target, seen.parts)
+}
+
+// overEmpty mounts directories as one over nothing: overlayfs takes two at least.
+func overEmpty(target string, parts []string) error {
+	if err := unix.Mount("empty", target, "tmpfs", unix.MS_RDONLY, "size=4k,mode=755"); err != nil {
+		return err
+	}
+	return overlay(target, slices.Concat([]string{target}, parts))
 }
 
 // overlay mounts directories, the lowest first, as one and read-only.
@@ -88,8 +99,8 @@ func overlayByParts(target string, parts []string) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fs) }()
-	for i := len(parts) - 1; i >= 0; i-- { // it wants the uppermost first
-		if err := unix.FsconfigSetString(fs, "lowerdir+", parts[i]); err != nil {
+	for _, part := range slices.Backward(parts) { // it wants the uppermost first
+		if err := unix.FsconfigSetString(fs, "lowerdir+", part); err != nil {
 			return err
 		}
 	}
@@ -109,19 +120,23 @@ func overlayByParts(target string, parts []string) error {
 	return unix.MoveMount(mount, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// maxOptions bounds the options of mount(2): a page.
-const maxOptions = 4095
-
+// overlayByList is for kernels that take all directories in the options of
+// mount(2), which may be a page long: names of descriptors are short.
 func overlayByList(target string, parts []string) error {
-	var reversed []string
-	for i := len(parts) - 1; i >= 0; i-- {
-		reversed = append(reversed, strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace(parts[i]))
+	var names []string
+	for _, part := range slices.Backward(parts) {
+		dir, err := os.OpenFile(part, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		names = append(names, fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
 	}
-	options := "lowerdir=" + strings.Join(reversed, ":")
+	options := "lowerdir=" + strings.Join(names, ":")
 	for _, setting := range untrusted {
 		options += "," + setting[0] + "=" + setting[1]
 	}
-	if len(options) > maxOptions {
+	if len(options) >= os.Getpagesize() {
 		return errors.New("this machine's kernel takes no list of layers as long as this: Linux 6.8 or newer does")
 	}
 	return unix.Mount("overlay", target, "overlay", unix.MS_RDONLY|unix.MS_NODEV, options)

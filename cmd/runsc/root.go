@@ -19,11 +19,11 @@ func mountRoot(root launch.Root) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("separating the mounts from the host's: %w", err)
 	}
-	if err := mountLayers(root); err != nil {
-		return err
+	if len(root.Layers) > 0 {
+		return mountLayered(root)
 	}
 	for _, b := range root.Binds {
-		if err := bindLayered(b.Source, b.Target, root); err != nil {
+		if err := bindReadOnly(b.Source, filepath.Join(root.Dir, b.Target)); err != nil {
 			return err
 		}
 	}
@@ -51,14 +51,11 @@ func bindReadOnly(source, target string) error {
 // mask covers a directory with an empty one, and a file with the null device.
 func mask(target string) error {
 	info, err := os.Lstat(target)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil // it left the host since the root was made, or a layer hides it
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it left the host since the root was made
 	}
 	if err != nil {
 		return err
-	}
-	if info.Mode()&os.ModeSymlink != 0 {
-		return nil // a layer's: what it leads to is inside
 	}
 	if info.IsDir() {
 		return unix.Mount("empty", target, "tmpfs", unix.MS_RDONLY, "size=4k,mode=755")

@@ -4,6 +4,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -36,10 +37,16 @@ type Suite struct {
 	// FillDisk leaves no room for another snapshot, until the function is called
 	// that it returns. nil for an engine without a disk.
 	FillDisk func(t *testing.T) (free func())
+
+	origin cube.SnapshotID // what sandboxes start from, "" for the base
 }
 
-// timeout bounds each test; on a loaded machine a start takes seconds.
-const timeout = 2 * time.Minute
+// timeout bounds each test; on a loaded machine a start takes seconds. The long
+// one is for tests that make many.
+const (
+	timeout     = 2 * time.Minute
+	longTimeout = 10 * time.Minute
+)
 
 // Run checks an engine.
 func Run(t *testing.T, suite Suite) {
@@ -102,8 +109,15 @@ func open(t *testing.T, suite Suite) *machine {
 	return m
 }
 
+// patient gives a test more time from now on.
+func (m *machine) patient(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), longTimeout)
+	t.Cleanup(cancel)
+	m.ctx = ctx
+}
+
 func (m *machine) request() cube.StartRequest {
-	return cube.StartRequest{ID: cube.NewSandboxID(), Snapshot: cube.BaseSnapshot, Resources: m.suite.Resources, Internet: true}
+	return cube.StartRequest{ID: cube.NewSandboxID(), Snapshot: cmp.Or(m.suite.origin, cube.BaseSnapshot), Resources: m.suite.Resources, Internet: true}
 }
 
 // start starts a sandbox that ends with the test.

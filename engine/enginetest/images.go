@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,9 @@ func runImages(t *testing.T, suite Suite) {
 		{"a layer over the base has what was written and deleted", layerOverBase},
 		{"a checkpoint as a layer that is given up leaves the sandbox running", layerGivenUp},
 		{"layers that are needed outlive the snapshots that brought them", layersOutlive},
+		{"a layer holds files larger than the memory, and holes", largeLayer},
+		{"an image with as many layers as there can be, and a layer over it", manyLayers},
+		{"life over layers is as over the base", lifeOverLayers},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t, suite)) })
 	}
@@ -267,5 +271,55 @@ func layersOutlive(t *testing.T, m *machine) {
 	successor.stop(t, again.ID)
 	if list, err := m.Snapshots(m.ctx); err != nil || slices.ContainsFunc(list, func(i cube.SnapshotInfo) bool { return i.ID == image || i.ID == layer }) {
 		t.Errorf("discarded snapshots are listed: %v %v", list, err)
+	}
+}
+
+// largeLayer writes more than fits into the memory, and a file of almost nothing
+// that is larger than the disk.
+func largeLayer(t *testing.T, m *machine) {
+	if m.suite.Shell == nil {
+		t.Skip("this engine's sandboxes run no code")
+	}
+	m.patient(t)
+	id := m.start(t, func(r *cube.StartRequest) { r.Resources.MemoryMB, r.Resources.DiskMB = 128, 512 })
+	const files = "/srv/large /srv/holes"
+	const look = "stat -c '%n %s' " + files + "; sha256sum < /srv/large; tail -c 20 /srv/holes | od -c; mknod /srv/null c 1 3 2>&1"
+	m.shell(t, id, "yes 0123456789abcdef | head -c 160000000 > /srv/large; truncate -s 100G /srv/holes; echo end >> /srv/holes; mknod /srv/null c 1 3")
+	want := m.shell(t, id, "rm /srv/null; "+look)
+	child := m.start(t, from(m.keepLayer(t, id)))
+	if got := m.shell(t, child, look); got != want {
+		t.Errorf("the layer has %q, not %q", got, want)
+	}
+}
+
+func manyLayers(t *testing.T, m *machine) {
+	var layers []cube.ImageLayer
+	for i := range 127 {
+		name := strconv.Itoa(i)
+		layers = append(layers, imageOf(t, [2]string{"srv/" + name, name}, [2]string{"srv/last", name}))
+	}
+	layers = append(layers, layers[3], layers[3]) // the same twice is no other
+	id := m.start(t, from(m.addImage(t, layers...)))
+	m.health(t, id)
+	m.health(t, m.start(t, from(m.keepLayer(t, id))))
+}
+
+// lifeOverLayers does over layers what runMemory does over the base.
+func lifeOverLayers(t *testing.T, m *machine) {
+	if m.suite.Shell == nil {
+		t.Skip("this engine's sandboxes run no code")
+	}
+	m.patient(t)
+	id := m.start(t)
+	m.shell(t, id, "echo layer > /srv/layer && rm /etc/debian_version && mkdir /usr/local/layer && touch /usr/local/layer/x")
+	layer := m.keepLayer(t, id)
+	m.stop(t, id)
+	m.suite.origin = layer
+	for _, run := range []func(*testing.T, *machine){memoryIsKept, filesAreKept, children, diskLimit, separateFiles} {
+		run(t, m)
+	}
+	last := m.start(t)
+	if got := m.shell(t, last, "cat /srv/layer; ls /etc/debian_version 2>/dev/null; ls /usr/local/layer"); got != "layer\nx" {
+		t.Errorf("the layer has become %q", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"cube"
@@ -36,38 +37,26 @@ func (e *Engine) AddImage(ctx context.Context, req cube.ImageRequest) (cube.Snap
 	defer release()
 
 	m := launch.Manifest{Layers: true, Root: launchRoot(e.top)}
-	seen := map[string]bool{}
 	for i, l := range req.Layers {
 		added, err := e.addLayer(ctx, names[i], l)
 		if err != nil {
 			release()
-			return cube.SnapshotInfo{}, errors.Join(err, e.sweepLayers())
+			e.sweepLayers()
+			return cube.SnapshotInfo{}, err
 		}
 		m.Added += added
 		// A layer that is there twice, as empty ones are, counts where it is last.
-		if seen[names[i]] {
-			m.Root.Layers = without(m.Root.Layers, names[i])
-		}
-		seen[names[i]] = true
+		m.Root.Layers = slices.DeleteFunc(m.Root.Layers, func(n string) bool { return n == names[i] })
 		m.Root.Layers = append(m.Root.Layers, names[i])
 	}
 	return e.writeLayersManifest(req.Snapshot, final, m)
 }
 
-func without(list []string, name string) []string {
-	var rest []string
-	for _, n := range list {
-		if n != name {
-			rest = append(rest, n)
-		}
-	}
-	return rest
-}
-
-// writeLayersManifest makes a snapshot that is its root alone.
+// writeLayersManifest makes a snapshot that is its root alone, once the layers are
+// on the disk. Those that no manifest names need not be: they go at the next start.
 func (e *Engine) writeLayersManifest(id cube.SnapshotID, final string, m launch.Manifest) (cube.SnapshotInfo, error) {
 	tmp := filepath.Join(e.snapshotsDir(), tmpPrefix+string(id))
-	err := os.RemoveAll(tmp)
+	err := errors.Join(os.RemoveAll(tmp), syncfs(e.layersDir()))
 	if err == nil {
 		err = os.Mkdir(tmp, 0o700)
 	}
@@ -81,7 +70,9 @@ func (e *Engine) writeLayersManifest(id cube.SnapshotID, final string, m launch.
 		err = os.Rename(tmp, final)
 	}
 	if err == nil {
-		err = syncDir(e.snapshotsDir())
+		if err = syncDir(e.snapshotsDir()); err != nil {
+			err = errors.Join(err, os.RemoveAll(final))
+		}
 	}
 	if err != nil {
 		return cube.SnapshotInfo{}, errors.Join(layerError(fmt.Errorf("writing the snapshot %s: %w", id, err)), os.RemoveAll(tmp))
@@ -101,7 +92,7 @@ func (e *Engine) keepLayer(ctx context.Context, req cube.CheckpointRequest, r re
 	own := "own-" + string(req.Snapshot)
 	release := e.hold(own)
 	defer release()
-	size, err := e.readUpper(ctx, req.Sandbox, filepath.Join(e.layersDir(), own))
+	size, err := e.readUpper(ctx, req.Sandbox, r, filepath.Join(e.layersDir(), own))
 	if err == nil {
 		err = e.checkLayer(own, *r.Origin)
 	}
@@ -120,40 +111,11 @@ func (e *Engine) keepLayer(ctx context.Context, req cube.CheckpointRequest, r re
 		return info, nil
 	}
 	release()
+	e.sweepLayers()
 	if !e.running(req.Sandbox) {
 		return cube.SnapshotInfo{}, notRunning(req.Sandbox)
 	}
-	return cube.SnapshotInfo{}, errors.Join(err, e.thaw(req.Sandbox), e.sweepLayers())
-}
-
-// readUpper freezes a sandbox and unpacks what it has written as a layer.
-func (e *Engine) readUpper(ctx context.Context, id cube.SandboxID, final string) (int64, error) {
-	in, out, err := os.Pipe()
-	if err != nil {
-		return 0, err
-	}
-	// A checkpoint that is given up ends the unpacking, and with it the writing.
-	stop := context.AfterFunc(ctx, func() { _ = in.Close() })
-	defer stop()
-	type result struct {
-		bytes int64
-		err   error
-	}
-	unpacked := make(chan result, 1)
-	go func() {
-		size, err := e.unpackLayer(in, final, "")
-		_ = in.Close()
-		unpacked <- result{size.Bytes, err}
-	}()
-	_, err = e.runCheckpoint(ctx, launch.CheckpointRequest{Dir: e.dir(id), Tar: true, Timeout: checkpointTimeout}, out)
-	done := <-unpacked
-	switch {
-	case ctx.Err() != nil:
-		return 0, ctx.Err()
-	case done.err != nil:
-		return 0, done.err // the cause of the other
-	}
-	return done.bytes, err
+	return cube.SnapshotInfo{}, errors.Join(err, e.thaw(req.Sandbox))
 }
 
 // checkLayer refuses a layer that has put something else in the place of what

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,14 +21,18 @@ import (
 )
 
 // Layers stand below images/layers/, each in a directory that is named for it,
-// written under another name and never changed. Those of images are named for
+// written under another name, on the disk before a manifest names it, and never
+// changed. Those of images are named for
 // their content and shared; those that sandboxes wrote, for their snapshot. One is
 // needed as long as a manifest or a running sandbox names it.
 
-// layers are those that must stay though nothing on the disk names them yet.
+// layers is what the engine remembers of them.
 type layers struct {
-	mu   sync.Mutex // guards what follows; taken before Engine.mu
+	mu sync.Mutex // guards what follows; taken before Engine.mu
+	// held are those that must stay though nothing on the disk names them yet.
 	held map[string]int
+	// named are those of each snapshot, whose manifest never changes.
+	named map[string][]string
 	// late is whether the last sweep left some for the sake of sandboxes alone.
 	late bool
 	busy map[string]chan struct{} // being unpacked; closed when that is over
@@ -39,14 +45,26 @@ var diffIDPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 func (e *Engine) layersDir() string { return filepath.Join(e.imagesDir(), "layers") }
 
-// locate gives a root's layers their places on this machine.
+// locate gives a root's directories their places on this machine.
 func (e *Engine) locate(root launch.Root) launch.Root {
 	located := make([]string, len(root.Layers))
 	for i, name := range root.Layers {
 		located[i] = filepath.Join(e.layersDir(), filepath.Base(name))
 	}
-	root.Layers = located
+	root.Dir, root.Layers = filepath.Join(e.imagesDir(), filepath.Base(root.Dir)), located
 	return root
+}
+
+// renew gives layers what is ours in a root as it is now: this version's agent,
+// and for a base this machine as it is.
+func (e *Engine) renew(root launch.Root) launch.Root {
+	now := launchRoot(e.roots[cube.BaseSnapshot])
+	if root.Top {
+		now = launchRoot(e.top)
+	}
+	now.Layers = root.Layers
+	now.Masked = slices.Concat(now.Masked, root.Masked)
+	return now
 }
 
 // hold keeps layers from being swept until release.
@@ -75,52 +93,72 @@ func (e *Engine) openLayers() error {
 	if err := os.MkdirAll(e.layersDir(), 0o700); err != nil {
 		return fmt.Errorf("making the layers' directory: %w", err)
 	}
-	return e.sweepLayers()
+	e.sweepLayers()
+	return nil
 }
 
-// sweepLayers removes the layers that nothing needs.
-func (e *Engine) sweepLayers() error {
+// sweepLayers removes the layers that nothing needs. What cannot be removed is
+// tried again with the next.
+func (e *Engine) sweepLayers() {
+	gone, err := e.unneededLayers()
+	for _, dir := range gone {
+		err = errors.Join(err, layer.Remove(dir))
+	}
+	if err != nil {
+		e.cfg.Log.Warn("layers that nothing needs could not be removed", "error", err)
+	}
+}
+
+// unneededLayers gives those that nothing needs other names, so that they are away
+// at once, and returns where they are.
+func (e *Engine) unneededLayers() ([]string, error) {
 	e.layers.mu.Lock()
 	defer e.layers.mu.Unlock()
 	// First what there is: what comes later is held by who brings it.
 	entries, err := os.ReadDir(e.layersDir())
 	if err != nil {
-		return fmt.Errorf("listing the layers: %w", err)
+		return nil, fmt.Errorf("listing the layers: %w", err)
 	}
 	if len(entries) == 0 {
-		return nil
+		return nil, nil
 	}
-	running := e.layersOfSandboxes() // before the manifests: a start goes from those to these
+	running := e.layersOfSandboxes() // before the manifests: a checkpoint goes from those to these
 	kept, err := e.layersOfSnapshots()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for name := range e.layersOfSandboxes() {
-		running[name] = true
-	}
+	maps.Copy(running, e.layersOfSandboxes()) // and after them: a start goes the other way
 	e.layers.late = false
+	var gone []string
 	for _, entry := range entries {
-		switch name := entry.Name(); {
+		name := entry.Name()
+		path := filepath.Join(e.layersDir(), name)
+		switch {
 		case kept[name] || e.layers.held[name] > 0:
 		case running[name]:
 			e.layers.late = true
+		case strings.HasPrefix(name, tmpPrefix):
+			gone = append(gone, path)
 		default:
-			err = errors.Join(err, layer.Remove(filepath.Join(e.layersDir(), name)))
+			tmp := filepath.Join(e.layersDir(), tmpPrefix+string(cube.NewSandboxID()))
+			if err := os.Rename(path, tmp); err != nil {
+				return gone, err
+			}
+			gone = append(gone, tmp)
 		}
 	}
-	return err
+	return gone, nil
 }
 
 // sweepLate sweeps when a sandbox is gone, if one may have been the last that
 // needed a layer.
-func (e *Engine) sweepLate() error {
+func (e *Engine) sweepLate() {
 	e.layers.mu.Lock()
 	late := e.layers.late
 	e.layers.mu.Unlock()
-	if !late {
-		return nil
+	if late {
+		e.sweepLayers()
 	}
-	return e.sweepLayers()
 }
 
 // layersOfSandboxes are those that a sandbox stands on.
@@ -129,39 +167,45 @@ func (e *Engine) layersOfSandboxes() map[string]bool {
 	defer e.mu.Unlock()
 	needed := map[string]bool{}
 	for _, s := range e.sandboxes {
-		if s.Origin != nil {
-			addLayers(needed, *s.Origin)
+		if s.Origin == nil {
+			continue
+		}
+		for _, dir := range s.Origin.Layers {
+			needed[filepath.Base(dir)] = true
 		}
 	}
 	return needed
 }
 
-func addLayers(to map[string]bool, root launch.Root) {
-	for _, name := range root.Layers {
-		to[filepath.Base(name)] = true
-	}
-}
-
-// layersOfSnapshots are those that a manifest names.
+// layersOfSnapshots are those that a manifest names. layers.mu is held.
 func (e *Engine) layersOfSnapshots() (map[string]bool, error) {
-	needed := map[string]bool{}
 	snapshots, err := os.ReadDir(e.snapshotsDir())
 	if err != nil {
 		return nil, fmt.Errorf("listing the snapshots: %w", err)
 	}
+	needed, named := map[string]bool{}, map[string][]string{}
 	for _, entry := range snapshots {
-		if strings.HasPrefix(entry.Name(), tmpPrefix) {
+		id := entry.Name()
+		if strings.HasPrefix(id, tmpPrefix) {
 			continue
 		}
-		m, err := launch.ReadManifest(filepath.Join(e.snapshotsDir(), entry.Name()))
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // discarded in the meantime
-		case err != nil:
-			return nil, fmt.Errorf("no layer is removed, as the snapshot %s cannot be read: %w", entry.Name(), err)
-		default:
-			addLayers(needed, m.Root)
+		list, known := e.layers.named[id]
+		if !known {
+			m, err := launch.ReadManifest(filepath.Join(e.snapshotsDir(), id))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // discarded in the meantime
+			}
+			if err != nil {
+				return nil, fmt.Errorf("none is removed as long as the snapshot %s is there, whose manifest may name it and cannot be read: %w", id, err)
+			}
+			list = m.Root.Layers
+		}
+		named[id] = list
+		for _, name := range list {
+			needed[filepath.Base(name)] = true
 		}
 	}
+	e.layers.named = named
 	return needed, nil
 }
 
@@ -202,33 +246,32 @@ func (e *Engine) addLayer(ctx context.Context, name string, l cube.ImageLayer) (
 	// A read that waits ends with ctx.
 	stop := context.AfterFunc(ctx, func() { _ = content.Close() })
 	defer stop()
-	size, err := e.unpackLayer(content, final, l.DiffID)
+	size, err := e.unpackLayer(final, func(dir string) (layer.Size, error) {
+		return layer.Unpack(content, dir, l.DiffID, layer.Limits{})
+	})
 	if err != nil && ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
 	return size.Bytes, err
 }
 
-// unpackLayer unpacks a tar file to its place, whole or not at all.
-func (e *Engine) unpackLayer(content readerOnly, final, diffID string) (layer.Size, error) {
+// unpackLayer has a layer unpacked to its place, whole or not at all.
+func (e *Engine) unpackLayer(final string, unpack func(dir string) (layer.Size, error)) (layer.Size, error) {
 	tmpName := tmpPrefix + string(cube.NewSandboxID())
 	defer e.hold(tmpName)()
 	tmp := filepath.Join(e.layersDir(), tmpName)
 	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return layer.Size{}, err
 	}
-	size, err := layer.Unpack(content, tmp, diffID, layer.Limits{})
+	size, err := unpack(tmp)
 	if err == nil {
 		err = os.Rename(tmp, final)
 	}
-	if err == nil {
-		return size, syncDir(e.layersDir())
+	if err != nil {
+		err = errors.Join(layerError(err), layer.Remove(tmp))
 	}
-	err = errors.Join(layerError(err), layer.Remove(tmp))
 	return size, err
 }
-
-type readerOnly interface{ Read([]byte) (int, error) }
 
 // layerError gives an error its kind.
 func layerError(err error) error {
@@ -236,9 +279,19 @@ func layerError(err error) error {
 		return cube.WrapError(cube.Invalid, err, "The image cannot be used: %s", e.Message)
 	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return cube.WrapError(cube.Exhausted, err, "there is no room on the disk for the image: remove templates, snapshots or sandboxes that are not needed")
+		return cube.WrapError(cube.Exhausted, err, "there is no room on the disk for another layer: remove templates, snapshots or sandboxes that are not needed")
 	}
 	return err
+}
+
+// syncfs waits until all of the file system is on the disk that dir is on.
+func syncfs(dir string) error {
+	file, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return unix.Syncfs(int(file.Fd()))
 }
 
 // syncDir waits until the names in a directory are on the disk.

@@ -138,7 +138,8 @@ func (e *Engine) Discard(_ context.Context, id cube.SnapshotID) error {
 	if err != nil {
 		return fmt.Errorf("removing the snapshot %q: %w", id, err)
 	}
-	return e.sweepLayers()
+	e.sweepLayers()
+	return nil
 }
 
 // origin is what a sandbox starts from.
@@ -196,7 +197,9 @@ func (e *Engine) readOrigin(dir string, req cube.StartRequest) (origin, error) {
 		return origin{}, cube.Errorf(cube.Invalid, "the snapshot %q holds processes that could use %d MiB of memory: start it with as much", req.Snapshot, m.Resources.MemoryMB)
 	}
 	root := e.locate(m.Root)
-	root.Dir = filepath.Join(e.imagesDir(), filepath.Base(root.Dir))
+	if m.Layers {
+		root = e.renew(root)
+	}
 	if _, err := os.Stat(root.Dir); err != nil {
 		return origin{}, cube.WrapError(cube.Internal, err, "the files that the snapshot %q was made over are gone", req.Snapshot)
 	}

@@ -32,9 +32,7 @@ func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
 		delete(e.sandboxes, id)
 	}
 	e.mu.Unlock()
-	if err := e.sweepLate(); err != nil {
-		e.cfg.Log.Warn("layers that nothing needs could not be removed; it is tried again", "error", err)
-	}
+	e.sweepLate()
 	return nil
 }
 

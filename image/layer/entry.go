@@ -20,15 +20,22 @@ const (
 	reservedPrefix = ".wh..wh."
 )
 
-// opaque is overlayfs's mark of a directory that hides what is below it.
-const opaque = "trusted.overlay.opaque"
+const (
+	// opaque is overlayfs's mark of a directory that hides what is below it.
+	opaque = "trusted.overlay.opaque"
+	// origin, empty, is on directories that hold whiteouts. Where nothing is below
+	// them overlayfs would list the whiteouts as files otherwise (ovl_get_inode).
+	origin = "trusted.overlay.origin"
+)
 
 // unpacker writes below one directory.
 type unpacker struct {
-	root   int // its descriptor
-	limits Limits
-	size   Size
-	times  map[string]unix.Timespec // of directories, to be set last
+	root     int // its descriptor
+	limits   Limits
+	contents Contents // nil: they are in the tar file
+	size     Size
+	times    map[string]unix.Timespec // of directories, to be set last
+	names    int                      // bytes of the keys of times
 
 	at     string // the directory that parent has opened last, and its descriptor
 	fd     int
@@ -46,7 +53,9 @@ func (u *unpacker) one(h *tar.Header, content io.Reader) error {
 		if h.Typeflag != tar.TypeDir {
 			return wrong("the layer's root is no directory")
 		}
-		u.times["."] = timeOf(h)
+		if err := u.remember(".", h); err != nil {
+			return err
+		}
 		return u.describe(u.root, h)
 	}
 	parent, err := u.parent(path.Dir(name))
@@ -77,7 +86,7 @@ func (u *unpacker) one(h *tar.Header, content io.Reader) error {
 		if h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 {
 			return u.whiteout(parent, base) // as gVisor writes them
 		}
-		if strings.HasPrefix(name, "dev/") {
+		if u.contents != nil || strings.HasPrefix(name, "dev/") {
 			return nil // many images hold some, and each sandbox has its own /dev
 		}
 		return wrong("%.200q is a device: images may not hold devices outside /dev", h.Name)
@@ -159,10 +168,12 @@ func (u *unpacker) makeDirectory(dir string) error {
 		return err
 	}
 	defer func() { _ = unix.Close(above) }()
-	if err := unix.Mkdirat(above, path.Base(dir), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.Mkdirat(above, path.Base(dir), 0o755); errors.Is(err, unix.EEXIST) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	return nil
+	return u.count()
 }
 
 // leave closes the directory that parent has opened.
@@ -171,6 +182,17 @@ func (u *unpacker) leave() {
 		_ = unix.Close(u.fd)
 		u.opened = false
 	}
+}
+
+// remember keeps a directory's time for the end.
+func (u *unpacker) remember(name string, h *tar.Header) error {
+	if _, known := u.times[name]; !known {
+		if u.names += len(name); u.names > maxNames {
+			return wrong("the names of the layer's directories are longer than %d bytes", maxNames)
+		}
+	}
+	u.times[name] = timeOf(h)
+	return nil
 }
 
 // setTimes sets the times of directories, which every file in them has changed.

@@ -35,6 +35,9 @@ const (
 	maxName = 255
 	// maxTrailer bounds what follows the end of the archive: padding.
 	maxTrailer = 16 << 20
+	// maxNames bounds what is remembered of directories until the end, in bytes. The
+	// largest images have some 20 MB.
+	maxNames = 256 << 20
 )
 
 // Error is what is wrong with a layer, in words for whoever made it.
@@ -51,44 +54,60 @@ type Size struct {
 }
 
 // Unpack unpacks a layer, an uncompressed tar file, into dir, which must be an
-// empty directory, and brings it to the disk. diffID is what the tar file's hash
-// must be ("sha256:…"); "" for whatever it is. On an error dir may hold anything.
-// An *Error is the layer's fault.
+// empty directory. diffID is what the tar file's hash must be ("sha256:…"); "" for
+// whatever it is. On an error dir may hold anything. An *Error is the layer's fault.
+// Nothing is brought to the disk, which a caller does best for many at once.
 func Unpack(r io.Reader, dir, diffID string, limits Limits) (Size, error) {
-	if limits.Bytes == 0 {
-		limits.Bytes = defaultBytes
-	}
-	if limits.Entries == 0 {
-		limits.Entries = defaultEntries
-	}
-	root, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return Size{}, err
-	}
-	defer func() { _ = unix.Close(root) }()
-	u := &unpacker{root: root, limits: limits, times: map[string]unix.Timespec{}}
-	defer u.leave()
 	hash := sha256.New()
 	in := io.TeeReader(r, hash)
-	if err := u.all(tar.NewReader(in)); err != nil {
-		return u.size, err
+	return unpackTar(in, dir, unpacker{limits: limits}, func() error {
+		// The hash is of the whole stream.
+		if n, err := io.Copy(io.Discard, io.LimitReader(in, maxTrailer+1)); err != nil {
+			return fmt.Errorf("reading the end of the layer: %w", err)
+		} else if n > maxTrailer {
+			return wrong("the layer goes on for more than %d bytes after its end", maxTrailer)
+		}
+		if got := "sha256:" + hex.EncodeToString(hash.Sum(nil)); diffID != "" && got != diffID {
+			return wrong("the layer's content is %s, not the %.80s that its image says", got, diffID)
+		}
+		return nil
+	})
+}
+
+// UnpackWritten unpacks what a sandbox has written, as Unpack does, from a tar
+// file whose regular files say where their contents are. Devices are left out: a
+// sandbox's own kernel makes them for it, and no file system may hold them.
+func UnpackWritten(r io.Reader, dir string, limits Limits, contents Contents) (Size, error) {
+	return unpackTar(r, dir, unpacker{limits: limits, contents: contents}, func() error {
+		// Whoever writes it must be able to end.
+		_, err := io.Copy(io.Discard, io.LimitReader(r, maxTrailer))
+		return err
+	})
+}
+
+// unpackTar unpacks all entries; end looks at what follows them.
+func unpackTar(r io.Reader, dir string, u unpacker, end func() error) (Size, error) {
+	if u.limits.Bytes == 0 {
+		u.limits.Bytes = defaultBytes
 	}
-	// The hash is of the whole stream.
-	if n, err := io.Copy(io.Discard, io.LimitReader(in, maxTrailer+1)); err != nil {
-		return u.size, fmt.Errorf("reading the end of the layer: %w", err)
-	} else if n > maxTrailer {
-		return u.size, wrong("the layer goes on for more than %d bytes after its end", maxTrailer)
+	if u.limits.Entries == 0 {
+		u.limits.Entries = defaultEntries
 	}
-	if got := "sha256:" + hex.EncodeToString(hash.Sum(nil)); diffID != "" && got != diffID {
-		return u.size, wrong("the layer's content is %s, not the %.80s that its image says", got, diffID)
+	var err error
+	if u.root, err = unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return Size{}, err
 	}
-	if err := u.setTimes(); err != nil {
-		return u.size, err
+	defer func() { _ = unix.Close(u.root) }()
+	u.times = map[string]unix.Timespec{}
+	defer u.leave()
+	err = u.all(tar.NewReader(r))
+	if err == nil {
+		err = end()
 	}
-	if err := unix.Syncfs(root); err != nil {
-		return u.size, fmt.Errorf("bringing the layer to the disk: %w", err)
+	if err == nil {
+		err = u.setTimes()
 	}
-	return u.size, nil
+	return u.size, err
 }
 
 // all unpacks every entry.
@@ -103,8 +122,8 @@ func (u *unpacker) all(in *tar.Reader) error {
 		case err != nil && !errors.Is(err, tar.ErrInsecurePath):
 			return fmt.Errorf("reading the layer: %w", err)
 		}
-		if u.size.Entries++; u.size.Entries > u.limits.Entries {
-			return wrong("the layer holds more than %d files", u.limits.Entries)
+		if err := u.count(); err != nil {
+			return err
 		}
 		if err := u.one(header, in); err != nil {
 			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
@@ -116,6 +135,14 @@ func (u *unpacker) all(in *tar.Reader) error {
 			return fmt.Errorf("unpacking %.200q: %w", header.Name, err)
 		}
 	}
+}
+
+// count counts a file.
+func (u *unpacker) count() error {
+	if u.size.Entries++; u.size.Entries > u.limits.Entries {
+		return wrong("the layer holds more than %d files", u.limits.Entries)
+	}
+	return nil
 }
 
 // Remove removes a directory that Unpack has written, whatever is in it.

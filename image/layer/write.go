@@ -2,7 +2,6 @@ package layer
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -45,13 +44,22 @@ func (u *unpacker) directory(parent int, base, name string, h *tar.Header) error
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	u.times[name] = timeOf(h)
+	if err := u.remember(name, h); err != nil {
+		return err
+	}
 	return u.describe(fd, h)
 }
 
-func (u *unpacker) regular(parent int, base string, h *tar.Header, content io.Reader) error {
-	if h.Size < 0 || h.Size > u.limits.Bytes-u.size.Bytes {
-		return wrong("the layer holds more than %d bytes", u.limits.Bytes)
+func (u *unpacker) regular(parent int, base string, h *tar.Header, entry io.Reader) error {
+	file := File{Size: h.Size, Parts: []Part{{Size: h.Size}}}
+	if u.contents != nil {
+		var err error
+		if file, err = u.contents(h, entry); err != nil {
+			return err
+		}
+	}
+	if err := u.check(file); err != nil {
+		return err
 	}
 	if err := u.clear(parent, base); err != nil {
 		return err
@@ -60,50 +68,16 @@ func (u *unpacker) regular(parent int, base string, h *tar.Header, content io.Re
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(fd), base)
-	defer file.Close()
-	if err := u.write(file, content, h.Size); err != nil {
+	out := os.NewFile(uintptr(fd), base)
+	defer out.Close()
+	if err := u.write(out, entry, file); err != nil {
 		return err
 	}
-	u.size.Bytes += h.Size
 	if err := u.describe(fd, h); err != nil {
 		return err
 	}
 	t := timeOf(h)
 	return unix.UtimesNanoAt(parent, base, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
-}
-
-// blockSize is what is left out of a file where it holds nothing but zeros.
-const blockSize = 64 << 10
-
-var zeros [blockSize]byte
-
-// write writes a file's content with holes for zeros, so that a sparse file takes
-// the room that it took.
-func (u *unpacker) write(file *os.File, content io.Reader, size int64) error {
-	if u.buffer == nil {
-		u.buffer = make([]byte, blockSize)
-	}
-	hole := false
-	for at := int64(0); at < size; {
-		block := u.buffer[:min(blockSize, size-at)]
-		if _, err := io.ReadFull(content, block); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return wrong("the layer ends in the middle of a file")
-			}
-			return err
-		}
-		if hole = bytes.Equal(block, zeros[:len(block)]); !hole {
-			if _, err := file.WriteAt(block, at); err != nil {
-				return err
-			}
-		}
-		at += int64(len(block))
-	}
-	if hole {
-		return file.Truncate(size)
-	}
-	return nil
 }
 
 func (u *unpacker) symlink(parent int, base string, h *tar.Header) error {
@@ -168,7 +142,10 @@ func (u *unpacker) whiteout(parent int, base string) error {
 	if err := u.clear(parent, base); err != nil {
 		return err
 	}
-	return unix.Mknodat(parent, base, unix.S_IFCHR, 0)
+	if err := unix.Mknodat(parent, base, unix.S_IFCHR, 0); err != nil {
+		return err
+	}
+	return setXattr(parent, origin, "")
 }
 
 func (u *unpacker) node(parent int, base string, kind uint32, h *tar.Header) error {
@@ -218,7 +195,7 @@ func setXattr(fd int, name, value string) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ERANGE) {
 		return wrong("a file has attributes (%.100q) larger than a file system keeps", name)
 	}
-	if errors.Is(err, unix.EOPNOTSUPP) && name != opaque || errors.Is(err, unix.EINVAL) {
+	if errors.Is(err, unix.EOPNOTSUPP) && name != opaque && name != origin || errors.Is(err, unix.EINVAL) {
 		return nil // one that this file system, or the kernel, does not know
 	}
 	return err

@@ -6,8 +6,8 @@ import "time"
 // CheckpointRequest from its standard input and keep, or thaw, that sandbox.
 const CheckpointCommand = "checkpoint"
 
-// TarFD is where the helper writes a tar file of what was written, for Tar.
-const TarFD = 4
+// UpperFD is where the helper writes for Upper.
+const UpperFD = 4
 
 // CheckpointRequest is one thing to do with a sandbox that runs. The server
 // keeps the pipe open that the request comes through: when it is closed before
@@ -15,7 +15,7 @@ const TarFD = 4
 type CheckpointRequest struct {
 	Dir     string // the sandbox's
 	Thaw    bool   // let it run on, and nothing else
-	Tar     bool   // write what was written over the root to TarFD, and no snapshot
+	Upper   bool   // list what was written over the root in UpperFD, and make no snapshot
 	Tmp     string // a directory that the helper makes and fills
 	Final   string // what Tmp is called once it is whole
 	Keep    Manifest
