@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cube"
 )
@@ -233,16 +234,21 @@ func layerOverBase(t *testing.T, m *machine) {
 	m.health(t, other)
 }
 
+// layerGivenUp gives up after several times, so that it strikes in several stages.
 func layerGivenUp(t *testing.T, m *machine) {
 	id := m.start(t)
-	ctx, cancel := context.WithCancel(m.ctx)
-	cancel()
-	_, err := m.Checkpoint(ctx, cube.CheckpointRequest{Sandbox: id, Snapshot: cube.NewSnapshotID(), Layer: true})
-	if err == nil {
-		t.Error("a layer was kept though its context had ended")
+	for _, after := range []time.Duration{0, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(m.ctx, after)
+		snapshot := cube.NewSnapshotID()
+		_, err := m.Checkpoint(ctx, cube.CheckpointRequest{Sandbox: id, Snapshot: snapshot, Layer: true})
+		cancel()
+		if err == nil {
+			m.discard(t, snapshot) // it was faster
+			m.thaw(t, id)
+		}
+		m.health(t, id)
 	}
-	m.health(t, id)
-	_, err = m.Checkpoint(m.ctx, cube.CheckpointRequest{Sandbox: cube.NewSandboxID(), Snapshot: cube.NewSnapshotID(), Layer: true})
+	_, err := m.Checkpoint(m.ctx, cube.CheckpointRequest{Sandbox: cube.NewSandboxID(), Snapshot: cube.NewSnapshotID(), Layer: true})
 	wantKind(t, err, cube.NotFound)
 	if list, err := m.Snapshots(m.ctx); err != nil || len(list) != 0 {
 		t.Errorf("left behind: %v %v", list, err)
