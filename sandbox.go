@@ -128,7 +128,9 @@ type Sandbox struct {
 	// EnvVars are of every process that the agent starts. They may hold secrets:
 	// never logged, never shown.
 	EnvVars map[string]string
-	Expiry  Expiry
+	// User and Workdir are those of its template's Defaults.
+	User, Workdir string
+	Expiry        Expiry
 	// Snapshot is what it is kept as, or being kept as; "" while it runs. An
 	// ended one has it until nothing of it is left.
 	Snapshot       SnapshotID

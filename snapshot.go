@@ -58,5 +58,6 @@ type Snapshot struct {
 	// never shown.
 	HostKey string
 	// EnvVars are those of the sandbox. Never logged, never shown.
-	EnvVars map[string]string
+	EnvVars       map[string]string
+	User, Workdir string // those of the sandbox
 }

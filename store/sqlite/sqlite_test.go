@@ -19,6 +19,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestTemplateStore(t *testing.T) {
+	storetest.RunTemplates(t, func(t *testing.T) cube.TemplateStore {
+		return open(t, filepath.Join(t.TempDir(), "cube.db"))
+	})
+}
+
 func open(t testing.TB, path string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), path)

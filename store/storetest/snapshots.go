@@ -48,6 +48,8 @@ func snapshot(n int) cube.Snapshot {
 		Bytes:     1 << 40,
 		HostKey:   "key",
 		EnvVars:   map[string]string{"X": "1"},
+		User:      "ada",
+		Workdir:   "/srv",
 	}
 }
 

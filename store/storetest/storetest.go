@@ -69,6 +69,8 @@ func row(n int) cube.Sandbox {
 		Resources:   cube.Resources{CPUs: 2, MemoryMB: 512, DiskMB: 1024, Pids: 4096},
 		Metadata:    map[string]string{"owner": "ada"},
 		EnvVars:     map[string]string{"LANG": "C"},
+		User:        "ada",
+		Workdir:     "/srv",
 		AccessToken: "token",
 		HostKey:     "key",
 		Internet:    true,
