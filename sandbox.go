@@ -122,6 +122,8 @@ type Sandbox struct {
 	TrafficToken string
 	// Internet is false for a sandbox that may reach nothing outside.
 	Internet bool
+	// Network is what else it may reach. It holds secrets: never logged.
+	Network NetworkPolicy
 	Owner    Owner
 	// Account is for whom it is counted: that of the Identity that created it.
 	Account string

@@ -16,10 +16,10 @@ type Store interface {
 	// use; nothing was written).
 	CreateSandbox(ctx context.Context, s Sandbox, key *Idempotency) error
 
-	// UpdateSandbox replaces State, EndAt, Expiry, Snapshot, SnapshotMemory and End
-	// of the row of s.ID, if its state is from. A sandbox that goes from Starting
+	// UpdateSandbox replaces State, EndAt, Expiry, Snapshot, SnapshotMemory, Internet,
+	// Network and End of the row of s.ID, if its state is from. A sandbox that goes from Starting
 	// to Killing never ran, so that row gives its key free in the same write. One
-	// that becomes Gone loses its EnvVars and Metadata: rows of ended ones are many,
+	// that becomes Gone loses its EnvVars, Metadata and Network: rows of ended ones are many,
 	// and these may be large and secret. One that becomes Paused does so for good:
 	// the write outlives the machine's power too. Kinds: NotFound, Conflict (its
 	// state is another; nothing was written).

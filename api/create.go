@@ -103,10 +103,16 @@ func createRequest(body gen.NewSandbox, version createVersion) (lifecycle.Create
 		Template: body.TemplateID,
 		Timeout:  seconds(timeout),
 		Secure:   version.secure(body),
-		Internet: body.AllowInternetAccess == nil || *body.AllowInternetAccess,
 		Private:  body.Network != nil && body.Network.AllowPublicTraffic != nil && !*body.Network.AllowPublicTraffic,
 	}
 	var err error
+	reach := gen.SandboxNetworkUpdate{AllowInternetAccess: body.AllowInternetAccess}
+	if n := body.Network; n != nil {
+		reach.AllowOut, reach.DenyOut, reach.Rules, reach.EgressProxy = n.AllowOut, n.DenyOut, n.Rules, n.EgressProxy
+	}
+	if request.Internet, request.Network, err = networkPolicy(reach); err != nil {
+		return lifecycle.CreateRequest{}, err
+	}
 	if request.Expiry, err = expiry(body); err != nil {
 		return lifecycle.CreateRequest{}, err
 	}

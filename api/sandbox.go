@@ -52,7 +52,7 @@ func (a *api) getSandbox(w http.ResponseWriter, r *http.Request) error {
 		EnvdAccessToken:     optional(s.AccessToken),
 		Domain:              optional(a.domain),
 		AllowInternetAccess: s.Internet,
-		Network:             gen.SandboxNetwork{AllowPublicTraffic: s.TrafficToken == ""},
+		Network:             networkOf(s),
 		Lifecycle:           lifecycleOf(s.Expiry),
 	})
 }

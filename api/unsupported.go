@@ -27,8 +27,8 @@ var policies = map[string]policy{
 	"autoPause":       {value: false, taken: true},
 	"autoPauseMemory": {value: true, taken: true},
 	"autoResume":      {served: []string{"enabled"}, defaults: map[string]any{}, taken: true},
-	"network": {feature: "Network rules", served: []string{"allowPublicTraffic"}, defaults: map[string]any{
-		"allowOut": nil, "denyOut": nil, "maskRequestHost": nil, "httpsPorts": nil, "rules": nil, "egressProxy": nil,
+	"network": {feature: "Network rules", served: []string{"allowPublicTraffic", "allowOut", "denyOut", "rules", "egressProxy"}, defaults: map[string]any{
+		"maskRequestHost": nil, "httpsPorts": nil,
 	}},
 	"iam":          {feature: "Identity tokens", defaults: map[string]any{"tokens": nil}},
 	"volumeMounts": {feature: "Volumes"},

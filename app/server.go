@@ -28,6 +28,7 @@ import (
 	"cube/history"
 	"cube/internal/requestid"
 	"cube/lifecycle"
+	"cube/network/gate"
 	"cube/quota"
 	"cube/store/sqlite"
 	"cube/telemetry"
@@ -121,6 +122,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		MaxSandboxes:    s.MaxSandboxes,
 		PoolSize:        s.PoolSize,
 		FreeMemory:      freeMemory,
+		NewAuthority:    gate.NewAuthority,
 		Tenancy:         s.tenancy(),
 		Quota:           quotas,
 		Observe:         seen.lifecycle,

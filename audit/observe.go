@@ -43,6 +43,8 @@ func (l *Log) Lifecycle(ctx context.Context, e lifecycle.Event) {
 		r.Action, r.Deadline = Created, &e.Deadline
 	case lifecycle.EventTimeout:
 		r.Action, r.Deadline = TimeoutSet, &e.Deadline
+	case lifecycle.EventNetwork:
+		r.Action = NetworkSet
 	case lifecycle.EventPaused:
 		r.Action = Paused
 	case lifecycle.EventResumed:

@@ -22,6 +22,7 @@ const (
 	Created    Action = "sandbox.created"
 	TimeoutSet Action = "sandbox.timeout"
 	Paused     Action = "sandbox.paused"
+	NetworkSet Action = "sandbox.network_set"
 	Resumed    Action = "sandbox.resumed"
 	Ended      Action = "sandbox.ended"
 )

@@ -134,7 +134,7 @@ func (a *Agent) init(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusInternalServerError, "the certificates could not be added to those that are trusted: "+err.Error())
 		return
 	}
-	if a.settings.isInitialised() { // and now resumed: whoever followed is gone
+	if a.settings.isInitialised() && !request.KeepStreams { // and now resumed: whoever followed is gone
 		a.processes.CutStreams()
 	}
 	if !a.settings.isFor(request.SandboxID) {

@@ -34,8 +34,9 @@ type initRequest struct {
 	DefaultWorkdir string            `json:"defaultWorkdir"` // "" means the user's home
 	SandboxID      string            `json:"sandboxID"`
 	TemplateID     string            `json:"templateID"`
-	CABundle       string            `json:"caBundle"` // PEM: whom programs inside trust beside those in the root
-	HostKey        string            `json:"hostKey"`  // what the next /init must present
+	CABundle       string            `json:"caBundle"`    // PEM: whom programs inside trust beside those in the root
+	HostKey        string            `json:"hostKey"`     // what the next /init must present
+	KeepStreams    bool              `json:"keepStreams"` // the sandbox ran meanwhile: whoever follows still does
 }
 
 var errHostKey = errors.New("the agent is initialised: only the server may change its settings")

@@ -33,12 +33,21 @@ type agentSettings struct {
 	DefaultUser string            `json:"defaultUser"`
 	SandboxID   cube.SandboxID    `json:"sandboxID"`
 	TemplateID  string            `json:"templateID"`
+	CABundle    string            `json:"caBundle,omitempty"`
+	// KeepStreams says that the sandbox ran meanwhile, and whoever follows its
+	// processes still does.
+	KeepStreams bool `json:"keepStreams,omitempty"`
 }
 
 // initAgent gives the agent of a sandbox its settings. Until then a new one serves
 // nobody, and one out of a snapshot's memory those who knew it there. hostKey is
 // what the agent goes by now, "" for a new one.
 func initAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, hostKey string) error {
+	return settleAgent(ctx, engine, sandbox, hostKey, false)
+}
+
+// settleAgent is initAgent, also for a sandbox that runs and goes on.
+func settleAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, hostKey string, goesOn bool) error {
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	body, err := json.Marshal(agentSettings{
@@ -49,6 +58,8 @@ func initAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, ho
 		DefaultUser: defaultUser,
 		SandboxID:   sandbox.ID,
 		TemplateID:  string(sandbox.Template),
+		CABundle:    certificateOf(sandbox.Network.Authority),
+		KeepStreams: goesOn,
 	})
 	if err != nil {
 		return err

@@ -24,6 +24,8 @@ type CreateRequest struct {
 	Private bool
 	// Internet is whether it may reach addresses outside.
 	Internet bool
+	// Network is what else it may reach, in the form of network/policy.
+	Network  cube.NetworkPolicy
 	Metadata map[string]string
 	EnvVars  map[string]string // of every process that the agent starts, besides a snapshot's
 	// Expiry says what becomes of it at its deadline; Expiry.Timeout is not read.
@@ -99,6 +101,9 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	s.foreground.Add(1)
 	defer s.foreground.Add(-1)
 	sandbox := newSandbox(req, from)
+	if sandbox.Network, err = s.authorised(sandbox.ID, sandbox.Network); err != nil {
+		return Created{}, err
+	}
 	if created, done, err := s.claim(ctx, req, sandbox, from); done {
 		return created, err
 	}
@@ -178,6 +183,7 @@ func newSandbox(req CreateRequest, from origin) cube.Sandbox {
 		Metadata:  req.Metadata,
 		HostKey:   rand.Text(),
 		Internet:  req.Internet,
+		Network:   req.Network,
 		Owner:     req.caller.Owner(),
 		Account:   req.caller.Account(),
 		EnvVars:   from.with(req.EnvVars),
@@ -230,6 +236,7 @@ func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, from origin
 			Snapshot:  from.snapshot,
 			Resources: sandbox.Resources,
 			Internet:  sandbox.Internet,
+			Network:   sandbox.Network,
 		}
 		timings, err := s.engine.Start(ctx, request)
 		if err != nil && cube.KindOf(err) == cube.Exhausted && s.emptyPool() {

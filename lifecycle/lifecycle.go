@@ -51,6 +51,9 @@ type Config struct {
 	// FreeMemory is what the machine has left, in bytes; nil if nobody knows. The
 	// pool takes no more than there is.
 	FreeMemory func() int64
+	// NewAuthority makes the certificate authority of a sandbox whose network policy
+	// has rules. nil means that there can be none.
+	NewAuthority func(cube.SandboxID) ([]byte, error)
 	// Tenancy says who sees whose sandboxes. "" means TenancyOff.
 	Tenancy cube.Tenancy
 	// Observe is called for each thing done to a sandbox, with the context of the
@@ -84,6 +87,7 @@ type Sandboxes struct {
 	retention    time.Duration // of paused ones, 0 for ever
 	maxSandboxes int
 	quota        *quota.Ledger
+	newAuthority func(cube.SandboxID) ([]byte, error)
 	tenancy      cube.Tenancy
 	observer     func(context.Context, Event)
 	log          *slog.Logger
@@ -147,6 +151,7 @@ func New(cfg Config) *Sandboxes {
 		maxTimeout:   cmp.Or(cfg.MaxTimeout, defaultMaxTimeout),
 		retention:    cfg.PausedRetention,
 		maxSandboxes: cfg.MaxSandboxes,
+		newAuthority: cfg.NewAuthority,
 		quota:        cmp.Or(cfg.Quota, quota.NewLedger(cube.Limits{})),
 		tenancy:      cmp.Or(cfg.Tenancy, cube.TenancyOff),
 		observer:     cfg.Observe,

@@ -14,6 +14,7 @@ type EventKind string
 const (
 	EventCreated EventKind = "created" // it runs
 	EventTimeout EventKind = "timeout" // it has another deadline
+	EventNetwork EventKind = "network" // it may reach something else
 	EventPaused  EventKind = "paused"  // nothing of it runs; it is kept
 	EventResumed EventKind = "resumed" // it runs again
 	EventEnded   EventKind = "ended"   // it was decided that it ends

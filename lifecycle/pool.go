@@ -215,7 +215,11 @@ func (s *Sandboxes) claim(ctx context.Context, req CreateRequest, sandbox cube.S
 		s.forget(l)
 		s.spawn(func() { s.stop(one.id) })
 	}
-	if err := initAgent(ctx, s.engine, sandbox, from.hostKey); err != nil {
+	err := s.applyNetwork(ctx, sandbox)
+	if err == nil {
+		err = initAgent(ctx, s.engine, sandbox, from.hostKey)
+	}
+	if err != nil {
 		undo()
 		if ctx.Err() != nil {
 			return Created{}, true, explain(ctx, s.ctx, err)

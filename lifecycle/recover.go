@@ -165,6 +165,7 @@ func (s *Sandboxes) adopt(ctx context.Context, l *live) error {
 		}
 	}
 	s.tend(l)
+	s.spawn(func() { s.repeatNetwork(l) })
 	return nil
 }
 

@@ -301,8 +301,18 @@ type NewSandbox struct {
 
 // NewSandboxNetwork defines model for NewSandboxNetwork.
 type NewSandboxNetwork struct {
+	// AllowOut Addresses, ranges and names (example.com, *.example.com, *) that may be reached whatever denyOut says. Names need 0.0.0.0/0 in denyOut.
+	AllowOut *[]string `json:"allowOut,omitempty"`
+
 	// AllowPublicTraffic False closes the ports that are not the agent's to all who do not send the trafficAccessToken as E2b-Traffic-Access-Token. Needs a secure sandbox.
 	AllowPublicTraffic *bool `json:"allowPublicTraffic,omitempty"`
+
+	// DenyOut Addresses and ranges that may not be reached; 0.0.0.0/0 for all.
+	DenyOut     *[]string           `json:"denyOut,omitempty"`
+	EgressProxy *SandboxEgressProxy `json:"egressProxy,omitempty"`
+
+	// Rules What is changed in HTTP and HTTPS requests to a name, by the name; one entry each. A rule allows nothing: allowOut does.
+	Rules *SandboxNetworkRules `json:"rules,omitempty"`
 }
 
 // NewSnapshot defines model for NewSnapshot.
@@ -382,6 +392,16 @@ type SandboxDetail struct {
 	TemplateID      string           `json:"templateID"`
 }
 
+// SandboxEgressProxy defines model for SandboxEgressProxy.
+type SandboxEgressProxy struct {
+	// Address A SOCKS5 proxy, by name or address, and port, which carries all TCP connections that are allowed.
+	Address string `json:"address"`
+
+	// Password Never returned.
+	Password *string `json:"password,omitempty"`
+	Username *string `json:"username,omitempty"`
+}
+
 // SandboxEnd Why a sandbox is gone.
 type SandboxEnd struct {
 	At time.Time `json:"at"`
@@ -454,7 +474,45 @@ type SandboxMetric struct {
 
 // SandboxNetwork defines model for SandboxNetwork.
 type SandboxNetwork struct {
-	AllowPublicTraffic bool `json:"allowPublicTraffic"`
+	// AllowOut Addresses, ranges and names (example.com, *.example.com, *) that may be reached whatever denyOut says. Names need 0.0.0.0/0 in denyOut.
+	AllowOut           *[]string `json:"allowOut,omitempty"`
+	AllowPublicTraffic bool      `json:"allowPublicTraffic"`
+
+	// DenyOut Addresses and ranges that may not be reached; 0.0.0.0/0 for all.
+	DenyOut     *[]string           `json:"denyOut,omitempty"`
+	EgressProxy *SandboxEgressProxy `json:"egressProxy,omitempty"`
+
+	// Rules What is changed in HTTP and HTTPS requests to a name, by the name; one entry each. A rule allows nothing: allowOut does.
+	Rules *SandboxNetworkRules `json:"rules,omitempty"`
+}
+
+// SandboxNetworkRule defines model for SandboxNetworkRule.
+type SandboxNetworkRule struct {
+	Transform *SandboxNetworkTransform `json:"transform,omitempty"`
+}
+
+// SandboxNetworkRules What is changed in HTTP and HTTPS requests to a name, by the name; one entry each. A rule allows nothing: allowOut does.
+type SandboxNetworkRules map[string][]SandboxNetworkRule
+
+// SandboxNetworkTransform defines model for SandboxNetworkTransform.
+type SandboxNetworkTransform struct {
+	Headers *StringMap `json:"headers,omitempty"`
+}
+
+// SandboxNetworkUpdate defines model for SandboxNetworkUpdate.
+type SandboxNetworkUpdate struct {
+	// AllowOut Addresses, ranges and names (example.com, *.example.com, *) that may be reached whatever denyOut says. Names need 0.0.0.0/0 in denyOut.
+	AllowOut *[]string `json:"allowOut,omitempty"`
+
+	// AllowInternetAccess False is the same as 0.0.0.0/0 in denyOut.
+	AllowInternetAccess *bool `json:"allow_internet_access,omitempty"`
+
+	// DenyOut Addresses and ranges that may not be reached; 0.0.0.0/0 for all.
+	DenyOut     *[]string           `json:"denyOut,omitempty"`
+	EgressProxy *SandboxEgressProxy `json:"egressProxy,omitempty"`
+
+	// Rules What is changed in HTTP and HTTPS requests to a name, by the name; one entry each. A rule allows nothing: allowOut does.
+	Rules *SandboxNetworkRules `json:"rules,omitempty"`
 }
 
 // SandboxRefresh defines model for SandboxRefresh.
@@ -756,6 +814,9 @@ type ConnectSandboxJSONRequestBody = ConnectSandbox
 
 // ForkSandboxJSONRequestBody defines body for ForkSandbox for application/json ContentType.
 type ForkSandboxJSONRequestBody = ForkSandbox
+
+// SetSandboxNetworkJSONRequestBody defines body for SetSandboxNetwork for application/json ContentType.
+type SetSandboxNetworkJSONRequestBody = SandboxNetworkUpdate
 
 // PauseSandboxJSONRequestBody defines body for PauseSandbox for application/json ContentType.
 type PauseSandboxJSONRequestBody = PauseSandbox

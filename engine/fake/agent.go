@@ -18,6 +18,7 @@ type Settings struct {
 	Timestamp   time.Time         `json:"timestamp"`
 	DefaultUser string            `json:"defaultUser"`
 	SandboxID   cube.SandboxID    `json:"sandboxID"`
+	CABundle    string            `json:"caBundle"`
 }
 
 // agent answers as the real one does, as far as a server without clients of a

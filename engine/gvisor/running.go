@@ -135,7 +135,7 @@ func (e *Engine) SetNetwork(_ context.Context, id cube.SandboxID, internet bool,
 		return errors.Join(err, back, writeRecord(e.dir(id), old))
 	}
 	e.mu.Lock()
-	s.Internet, s.record.Network = internet, policy
+	s.Internet, s.Network = internet, policy
 	e.mu.Unlock()
 	return nil
 }

@@ -72,7 +72,7 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 		return cube.Timings{}, cube.WrapError(cube.Exhausted, err, "no address is free for another sandbox: kill one, or start the server with a larger --sandbox-network")
 	}
 	e.mu.Lock()
-	s.Link, s.Internet, s.record.Network = link, req.Internet, req.Network
+	s.Link, s.Internet, s.Network = link, req.Internet, req.Network
 	e.mu.Unlock()
 	if err := e.network.hold(req.ID, link, req.Internet, req.Network); err != nil {
 		return cube.Timings{}, err

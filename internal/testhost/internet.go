@@ -23,12 +23,15 @@ import (
 // with TLS, which answers "/who" with where it is, the Host that it was asked for
 // and the header X-Secret. Its authority's certificate is at RootURL.
 const (
-	GoodName, GoodAddr   = "good.example", "203.0.113.1"
-	OtherName, OtherAddr = "other.example", "203.0.113.2"
-	BadName, BadAddr     = "bad.example", "203.0.113.66"
-	PrivateName          = "rebound.example" // has the private address
-	NameServerAddr       = "192.0.2.53:53"
-	RootURL              = "http://" + InternetAddr + "/root.pem"
+	GoodName       = "good.example"
+	GoodAddr       = "203.0.113.1"
+	OtherName      = "other.example"
+	OtherAddr      = "203.0.113.2"
+	BadName        = "bad.example"
+	BadAddr        = "203.0.113.66"
+	PrivateName    = "rebound.example" // has the private address
+	NameServerAddr = "192.0.2.53:53"
+	RootURL        = "http://" + InternetAddr + "/root.pem"
 )
 
 var internetNames = map[string]string{

@@ -15,10 +15,10 @@ const (
 	columns = `id, template, alias, state, started_at, end_at, cpus, memory_mb, disk_mb, pids,
 		metadata, access_token, host_key, traffic_token, internet, owner_subject, owner_team, account,
 		env_vars, expiry_pause, expiry_memory, expiry_resume, first_timeout, snapshot, snapshot_memory,
-		end_reason, ended_at, ended_by, end_detail, default_user, default_workdir`
+		end_reason, ended_at, ended_by, end_detail, default_user, default_workdir, network`
 
 	insertSQL = `INSERT INTO sandboxes (` + columns + `, idempotency_key, idempotency_hash)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
 
 	// A row that never ran gives its key free; one of a sandbox that is gone has no
@@ -26,7 +26,8 @@ const (
 	updateSQL = `UPDATE sandboxes SET state = ?1, end_at = ?2,
 			end_reason = ?3, ended_at = ?4, ended_by = ?5, end_detail = ?6,
 			expiry_pause = ?9, expiry_memory = ?10, expiry_resume = ?11, first_timeout = ?12,
-			snapshot = ?13, snapshot_memory = ?14,
+			snapshot = ?13, snapshot_memory = ?14, internet = ?15,
+			network = iif(?1 = 'gone', '{}', ?16),
 			env_vars = iif(?1 = 'gone', '{}', env_vars), metadata = iif(?1 = 'gone', '{}', metadata),
 			idempotency_key = iif(state = 'starting' AND ?1 = 'killing', NULL, idempotency_key)
 		WHERE id = ?7 AND state = ?8`
@@ -46,6 +47,10 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 	if err != nil {
 		return err
 	}
+	network, err := json.Marshal(sandbox.Network)
+	if err != nil {
+		return err
+	}
 	end := endOf(sandbox)
 	var keyName sql.NullString
 	var keyHash []byte
@@ -60,7 +65,7 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 		metadata, sandbox.AccessToken, sandbox.HostKey, sandbox.TrafficToken, sandbox.Internet,
 		sandbox.Owner.Subject, sandbox.Owner.Team, sandbox.Account,
 		envVars, x.Pause, x.Memory, x.Resume, x.Timeout.Milliseconds(), sandbox.Snapshot, sandbox.SnapshotMemory,
-		end.reason, end.at, end.by, end.detail, sandbox.User, sandbox.Workdir, keyName, keyHash)
+		end.reason, end.at, end.by, end.detail, sandbox.User, sandbox.Workdir, string(network), keyName, keyHash)
 	if err != nil {
 		return fmt.Errorf("writing the row of sandbox %s: %w", sandbox.ID, err)
 	}
@@ -74,13 +79,17 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 // UpdateSandbox implements cube.Store.
 func (s *Store) UpdateSandbox(ctx context.Context, from cube.State, sandbox cube.Sandbox) error {
 	end, x := endOf(sandbox), sandbox.Expiry
+	network, err := json.Marshal(sandbox.Network)
+	if err != nil {
+		return err
+	}
 	args := []any{
 		sandbox.State, sandbox.EndAt.UnixMilli(),
 		end.reason, end.at, end.by, end.detail, sandbox.ID, from,
 		x.Pause, x.Memory, x.Resume, x.Timeout.Milliseconds(), sandbox.Snapshot, sandbox.SnapshotMemory,
+		sandbox.Internet, string(network),
 	}
 	var result sql.Result
-	var err error
 	if sandbox.State == cube.Paused {
 		err = s.durably(ctx, func(conn *sql.Conn) error {
 			result, err = conn.ExecContext(ctx, updateSQL, args...)
@@ -149,6 +158,7 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		timeout        int64
 		metadata       []byte
 		envVars        []byte
+		network        []byte
 		end            endColumns
 	)
 	err := row.Scan(append([]any{
@@ -157,7 +167,7 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		&metadata, &s.AccessToken, &s.HostKey, &s.TrafficToken, &s.Internet,
 		&s.Owner.Subject, &s.Owner.Team, &s.Account,
 		&envVars, &s.Expiry.Pause, &s.Expiry.Memory, &s.Expiry.Resume, &timeout, &s.Snapshot, &s.SnapshotMemory,
-		&end.reason, &end.at, &end.by, &end.detail, &s.User, &s.Workdir,
+		&end.reason, &end.at, &end.by, &end.detail, &s.User, &s.Workdir, &network,
 	}, more...)...)
 	if err != nil {
 		return cube.Sandbox{}, err
@@ -173,6 +183,9 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		}
 	}
 	if err := json.Unmarshal(metadata, &s.Metadata); err != nil {
+		return cube.Sandbox{}, err
+	}
+	if err := json.Unmarshal(network, &s.Network); err != nil {
 		return cube.Sandbox{}, err
 	}
 	return s, json.Unmarshal(envVars, &s.EnvVars)

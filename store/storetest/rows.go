@@ -20,11 +20,22 @@ func rowComesBack(t *testing.T, store cube.Store) {
 	full.EnvVars = map[string]string{"PATH": "/bin", "X": "=\n"}
 	full.Expiry = cube.Expiry{Pause: true, Memory: true, Resume: true, Timeout: 90 * time.Second}
 	full.Snapshot, full.SnapshotMemory = "s1", true
+	full.Network = network()
 	full.Metadata = map[string]string{"": "", "a\"b": `\ ' " <&> é 🦉`, "line": "1\n2\t3"}
 	bare := cube.Sandbox{ID: row(2).ID, State: cube.Starting, StartedAt: morning, EndAt: morning}
 	create(t, store, full, bare)
 	wantRow(t, store, full)
 	wantRow(t, store, bare)
+}
+
+// network is a policy with all that one can have.
+func network() cube.NetworkPolicy {
+	return cube.NetworkPolicy{
+		AllowOut: []string{"example.com", "203.0.113.0/24"}, DenyOut: []string{"0.0.0.0/0"},
+		Rules:       map[string]cube.NetworkRule{"example.com": {Headers: map[string]string{"A": "b"}}},
+		EgressProxy: &cube.EgressProxy{Address: "proxy.example.com:1080", Username: "u", Password: "p"},
+		Authority:   []byte("a key and a certificate"),
+	}
 }
 
 func missingRow(t *testing.T, store cube.Store) {
@@ -52,6 +63,7 @@ func updateReplaces(t *testing.T, store cube.Store) {
 	changed.End = gone(1).End
 	changed.Expiry = cube.Expiry{Pause: true, Resume: true, Timeout: time.Hour}
 	changed.Snapshot, changed.SnapshotMemory = "s1", true
+	changed.Internet, changed.Network = !changed.Internet, network()
 	update(t, store, cube.Running, changed)
 	wantRow(t, store, changed)
 	wantRow(t, store, row(2))
@@ -125,7 +137,7 @@ func concurrent(t *testing.T, store cube.Store) {
 				s.End = gone(n).End
 			}
 			if next == cube.Gone { // which has its secrets no more
-				s.EnvVars, s.Metadata = map[string]string{}, map[string]string{}
+				s.EnvVars, s.Metadata, s.Network = map[string]string{}, map[string]string{}, cube.NetworkPolicy{}
 			}
 			err = errors.Join(err, store.UpdateSandbox(ctx, from, s))
 			got, readErr := store.Sandbox(ctx, s.ID)

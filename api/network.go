@@ -1,0 +1,99 @@
+package api
+
+import (
+	"net/http"
+
+	"cube"
+	"cube/api/gen"
+	egress "cube/network/policy"
+)
+
+// PUT /sandboxes/{sandboxID}/network
+func (a *api) setSandboxNetwork(w http.ResponseWriter, r *http.Request) error {
+	id, err := sandboxID(r)
+	if err != nil {
+		return err
+	}
+	var body gen.SandboxNetworkUpdate
+	unknown, err := decodeBody(w, r, &body, []string{"allowOut", "denyOut", "allow_internet_access", "rules", "egressProxy"}, false)
+	if err != nil {
+		return err
+	}
+	if len(unknown) > 0 {
+		return cube.Errorf(cube.Invalid, "The field %.64s is unknown: what a network policy holds is never ignored", unknown[0])
+	}
+	internet, network, err := networkPolicy(body)
+	if err != nil {
+		return err
+	}
+	if err := a.sandboxes.SetNetwork(r.Context(), id, internet, network); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// networkPolicy reads what a sandbox may reach. Without internet access all is
+// denied, as E2B has it: what allowOut names may be reached all the same.
+func networkPolicy(n gen.SandboxNetworkUpdate) (internet bool, p cube.NetworkPolicy, err error) {
+	internet = n.AllowInternetAccess == nil || *n.AllowInternetAccess
+	if n.AllowOut != nil {
+		p.AllowOut = *n.AllowOut
+	}
+	if n.DenyOut != nil {
+		p.DenyOut = *n.DenyOut
+	}
+	if !internet && len(p.AllowOut) > 0 {
+		internet, p.DenyOut = true, append([]string{egress.AllTraffic}, p.DenyOut...)
+	}
+	if n.Rules != nil {
+		p.Rules = map[string]cube.NetworkRule{}
+		for domain, rules := range *n.Rules {
+			if len(rules) > 1 {
+				return false, p, cube.Errorf(cube.Invalid, "Domain %.128q can have at most 1 transform rule.", domain)
+			}
+			rule := cube.NetworkRule{}
+			if len(rules) == 1 && rules[0].Transform != nil && rules[0].Transform.Headers != nil {
+				rule.Headers = *rules[0].Transform.Headers
+			}
+			p.Rules[domain] = rule
+		}
+	}
+	if proxy := n.EgressProxy; proxy != nil {
+		p.EgressProxy = &cube.EgressProxy{Address: proxy.Address}
+		if proxy.Username != nil {
+			p.EgressProxy.Username = *proxy.Username
+		}
+		if proxy.Password != nil {
+			p.EgressProxy.Password = *proxy.Password
+		}
+	}
+	p, err = egress.Canonical(p)
+	return internet, p, err
+}
+
+// networkOf shows a policy, without its proxy's password.
+func networkOf(s cube.Sandbox) gen.SandboxNetwork {
+	n := gen.SandboxNetwork{AllowPublicTraffic: s.TrafficToken == ""}
+	if len(s.Network.AllowOut) > 0 {
+		n.AllowOut = &s.Network.AllowOut
+	}
+	if len(s.Network.DenyOut) > 0 {
+		n.DenyOut = &s.Network.DenyOut
+	}
+	if len(s.Network.Rules) > 0 {
+		rules := gen.SandboxNetworkRules{}
+		for domain, rule := range s.Network.Rules {
+			shown := gen.SandboxNetworkRule{}
+			if headers := gen.StringMap(rule.Headers); headers != nil {
+				shown.Transform = &gen.SandboxNetworkTransform{Headers: &headers}
+			}
+			rules[domain] = []gen.SandboxNetworkRule{shown}
+		}
+		n.Rules = &rules
+	}
+	if p := s.Network.EgressProxy; p != nil {
+		n.EgressProxy = &gen.SandboxEgressProxy{Address: p.Address, Username: optional(p.Username)}
+	}
+	return n
+}

@@ -1,0 +1,3 @@
+-- +goose Up
+-- What the sandbox may reach, as JSON of cube.NetworkPolicy. It holds secrets.
+ALTER TABLE sandboxes ADD COLUMN network TEXT NOT NULL DEFAULT '{}';
