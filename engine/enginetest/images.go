@@ -248,7 +248,10 @@ func layerGivenUp(t *testing.T, m *machine) {
 		}
 		m.health(t, id)
 	}
-	_, err := m.Checkpoint(m.ctx, cube.CheckpointRequest{Sandbox: cube.NewSandboxID(), Snapshot: cube.NewSnapshotID(), Layer: true})
+	_, err := m.Checkpoint(m.ctx, cube.CheckpointRequest{Sandbox: id, Snapshot: cube.NewSnapshotID(), Layer: true, Memory: true})
+	wantKind(t, err, cube.Invalid)
+	m.health(t, id)
+	_, err = m.Checkpoint(m.ctx, cube.CheckpointRequest{Sandbox: cube.NewSandboxID(), Snapshot: cube.NewSnapshotID(), Layer: true})
 	wantKind(t, err, cube.NotFound)
 	if list, err := m.Snapshots(m.ctx); err != nil || len(list) != 0 {
 		t.Errorf("left behind: %v %v", list, err)

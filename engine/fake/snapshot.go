@@ -99,6 +99,8 @@ func (e *Engine) freeze(req cube.CheckpointRequest) (s *sandbox, thaw func(), er
 		return nil, nil, notRunning(req.Sandbox)
 	case e.snapshots[req.Snapshot] != nil || req.Snapshot == cube.BaseSnapshot:
 		return nil, nil, cube.Errorf(cube.Conflict, "the snapshot %s exists", req.Snapshot)
+	case req.Layer && req.Memory:
+		return nil, nil, cube.Errorf(cube.Invalid, "a layer holds no memory")
 	case s.frozen():
 		return nil, nil, cube.Errorf(cube.Internal, "sandbox %s is frozen already", req.Sandbox)
 	}

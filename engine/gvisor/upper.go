@@ -38,7 +38,10 @@ func (e *Engine) readUpper(ctx context.Context, id cube.SandboxID, r record, fin
 	if err != nil {
 		return 0, err
 	}
-	// A checkpoint that is given up ends the unpacking, and with it the writing.
+	// A checkpoint that is given up ends the unpacking, and with it the writing. So
+	// does one whose kernel never ends its list.
+	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = in.Close() })
 	defer stop()
 	type result struct {
@@ -60,14 +63,17 @@ func (e *Engine) readUpper(ctx context.Context, id cube.SandboxID, r record, fin
 		unpacked <- result{size.Bytes, err}
 	}()
 	_, err = e.runCheckpoint(ctx, launch.CheckpointRequest{Dir: e.dir(id), Upper: true, Timeout: checkpointTimeout}, out)
+	if err != nil {
+		_ = in.Close()
+	}
 	done := <-unpacked
 	switch {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
-	case done.err != nil:
+	case done.err != nil && !errors.Is(done.err, os.ErrClosed):
 		return 0, done.err // the cause of the other
 	}
-	return done.bytes, err
+	return done.bytes, errors.Join(err, done.err)
 }
 
 // openStore opens the file that a sandbox's kernel writes to.
