@@ -13,6 +13,7 @@ import (
 	"cube/internal/httperror"
 	"cube/internal/requestid"
 	"cube/lifecycle"
+	"cube/network/journal"
 )
 
 // Config is what the API needs.
@@ -25,6 +26,8 @@ type Config struct {
 	Keys Keys
 	// History is of what sandboxes used and printed.
 	History *history.Recorder
+	// Journal is of where sandboxes went; nil for none.
+	Journal *journal.Journal
 	Log     *slog.Logger
 }
 
@@ -34,13 +37,14 @@ type api struct {
 	domain    string
 	keys      Keys
 	history   *history.Recorder
+	journal   *journal.Journal
 	log       *slog.Logger
 	started   time.Time // since when the server's own templates are there
 }
 
 // New returns the handler of the whole surface.
 func New(c Config) http.Handler {
-	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, history: c.History, log: c.Log, started: roughly(time.Now())}
+	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, history: c.History, journal: c.Journal, log: c.Log, started: roughly(time.Now())}
 	return a.routes()
 }
 

@@ -1,10 +1,13 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
+	"strconv"
 
 	"cube"
 	"cube/api/gen"
+	"cube/network/journal"
 	egress "cube/network/policy"
 )
 
@@ -31,6 +34,44 @@ func (a *api) setSandboxNetwork(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// GET /sandboxes/{sandboxID}/network/log
+func (a *api) getNetworkLog(w http.ResponseWriter, r *http.Request) error {
+	id, query, err := sandboxQuery(r)
+	if err != nil {
+		return err
+	}
+	limit := 100
+	if text := query.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > journal.Each {
+			return cube.Errorf(cube.Invalid, "validation error: limit must be a number from 1 to %d", journal.Each)
+		}
+	}
+	denied, err := strconv.ParseBool(cmp.Or(query.Get("denied"), "false"))
+	if err != nil {
+		return cube.Errorf(cube.Invalid, "validation error: denied must be true or false")
+	}
+	if _, err := a.sandboxes.Get(r.Context(), id); err != nil {
+		return err
+	}
+	answer := []gen.NetworkEvent{}
+	if a.journal == nil {
+		return writeJSON(w, http.StatusOK, answer)
+	}
+	for _, e := range a.journal.Newest(id, limit, denied) {
+		shown := gen.NetworkEvent{
+			Timestamp: e.Time.UTC(), Kind: gen.NetworkEventKind(e.Kind), Name: optional(e.Name), Port: int(e.Port), Allowed: e.Allowed, Rule: e.Rule,
+		}
+		if e.Address.IsValid() {
+			shown.Address = optional(e.Address.String())
+		}
+		if e.Ended {
+			shown.Ended, shown.BytesUp, shown.BytesDown = &e.Ended, &e.Up, &e.Down
+		}
+		answer = append(answer, shown)
+	}
+	return writeJSON(w, http.StatusOK, answer)
 }
 
 // networkPolicy reads what a sandbox may reach. Without internet access all is

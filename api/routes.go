@@ -29,6 +29,7 @@ func (a *api) operations() map[string]operation {
 		"DELETE /templates/{templateID}":         a.deleteTemplate,
 		"POST /sandboxes/{sandboxID}/timeout":    a.setSandboxTimeout,
 		"PUT /sandboxes/{sandboxID}/network":     a.setSandboxNetwork,
+		"GET /sandboxes/{sandboxID}/network/log": a.getNetworkLog,
 		"POST /sandboxes/{sandboxID}/refreshes":  a.refreshSandbox,
 		"GET /sandboxes/metrics":                 a.listMetrics,
 		"GET /sandboxes/{sandboxID}/metrics":     a.getMetrics,

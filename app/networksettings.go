@@ -49,7 +49,7 @@ func (s *NetworkSettings) ruleRoots() ([]byte, error) {
 }
 
 // openGate opens what stands between sandboxes and the internet.
-func openGate(s Settings) (*gate.Gate, error) {
+func openGate(s Settings, observe func(gate.Event)) (*gate.Gate, error) {
 	upstreams, err := s.upstreams()
 	if err != nil {
 		return nil, err
@@ -60,5 +60,6 @@ func openGate(s Settings) (*gate.Gate, error) {
 	}
 	return gate.New(gate.Config{
 		Upstreams: upstreams, Roots: roots, Closed: []netip.Prefix{s.SandboxNetwork}, ProxyRanges: s.EgressProxyNetworks,
+		Observe: observe,
 	})
 }

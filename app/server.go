@@ -29,6 +29,7 @@ import (
 	"cube/internal/requestid"
 	"cube/lifecycle"
 	"cube/network/gate"
+	"cube/network/journal"
 	"cube/quota"
 	"cube/store/sqlite"
 	"cube/telemetry"
@@ -64,7 +65,9 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	defer closing("the database", store.Close)
 
-	out, err := openGate(s)
+	away := newOutward()
+	defer away.journal.Close()
+	out, err := openGate(s, away.event)
 	if err != nil {
 		return err
 	}
@@ -130,6 +133,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	sandboxes := lifecycle.New(config)
 	defer sandboxes.Close()
+	away.begin(seen, sandboxes)
 	if err := sandboxes.Recover(ctx); err != nil {
 		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
 	}
@@ -159,19 +163,19 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, seen, quotas, log) })
 	defer beside.Wait()
 	defer stop()
-	return serve(ctx, newServer(handler(s, door, own, trail, traces, sandboxes, recorder, log), log), listener)
+	return serve(ctx, newServer(handler(s, door, own, trail, traces, sandboxes, recorder, away.journal, log), log), listener)
 }
 
 // handler is the way of a request: an id, then into a sandbox or through the
 // door to the API.
-func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, traces *telemetry.Traces, sandboxes *lifecycle.Sandboxes, recorder *history.Recorder, log *slog.Logger) http.Handler {
+func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, traces *telemetry.Traces, sandboxes *lifecycle.Sandboxes, recorder *history.Recorder, away *journal.Journal, log *slog.Logger) http.Handler {
 	traffic := gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
 	if trail != nil {
 		traffic.Observe = trail.Inside
 	}
 	intoSandboxes := gateway.New(traffic)
 	stripped := traces.Wrap(telemetry.RouteSandbox, door.Strip(intoSandboxes))
-	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, History: recorder, Log: log}
+	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, History: recorder, Journal: away, Log: log}
 	if own != nil { // a nil *keys.Keys in it would be no nil
 		config.Keys = own
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 
 	"cube"
 	"cube/auth/decision"
 	"cube/gateway"
 	"cube/internal/requestid"
 	"cube/lifecycle"
+	"cube/network/gate"
 )
 
 // Decision records what the door did with a request, or what its shadow would
@@ -51,6 +53,32 @@ func (l *Log) Lifecycle(ctx context.Context, e lifecycle.Event) {
 		r.Action, r.Deadline = Resumed, &e.Deadline
 	case lifecycle.EventEnded:
 		r.Action = Ended
+	}
+	l.write(r)
+}
+
+// Network records where a sandbox of an owner's wanted to go, and whether it could;
+// of questions for names those alone that were refused. It is made to be told by
+// gate's Config.Observe.
+func (l *Log) Network(e gate.Event, owner cube.Owner) {
+	if e.Kind == gate.KindDNS && e.Allowed {
+		return
+	}
+	r := Record{
+		Time: e.Time, Action: Connected, Outcome: Refused, Sandbox: string(e.Sandbox), OwnerSubject: owner.Subject, OwnerTeam: owner.Team,
+		Name: e.Name, Rule: e.Rule, Up: e.Up, Down: e.Down,
+	}
+	if e.Kind == gate.KindDNS {
+		r.Action = Asked
+	}
+	if e.Address.IsValid() {
+		r.Address = netip.AddrPortFrom(e.Address, e.Port).String()
+	}
+	switch {
+	case e.Ended:
+		r.Outcome = Done
+	case e.Allowed:
+		r.Outcome = Allowed
 	}
 	l.write(r)
 }

@@ -25,11 +25,13 @@ const (
 	NetworkSet Action = "sandbox.network_set"
 	Resumed    Action = "sandbox.resumed"
 	Ended      Action = "sandbox.ended"
+	Connected  Action = "network.connection" // where a sandbox wanted to go
+	Asked      Action = "network.question"   // for a name
 )
 
 // Actions are all of them.
 var Actions = []Action{
-	Decided, Shadowed, Created, TimeoutSet, Paused, Resumed, Ended,
+	Decided, Shadowed, Created, TimeoutSet, Paused, NetworkSet, Resumed, Ended, Connected, Asked,
 	Action(gateway.ProcessStarted), Action(gateway.ProcessConnected), Action(gateway.ProcessInput), Action(gateway.ProcessSignalled),
 	Action(gateway.FileRead), Action(gateway.FileWritten), Action(gateway.FileLooked), Action(gateway.FileMoved), Action(gateway.FileRemoved),
 	Action(gateway.DirectoryListed), Action(gateway.DirectoryMade), Action(gateway.DirectoryWatched), Action(gateway.FileComposed),
@@ -83,6 +85,13 @@ type Record struct {
 	Process string   `json:"process,omitempty"`
 	Signal  string   `json:"signal,omitempty"`
 
+	// Of where a sandbox wanted to go.
+	Name    string `json:"name,omitempty"`    // what it said where that is
+	Address string `json:"address,omitempty"` // and port
+	Rule    string `json:"rule,omitempty"`    // that decided
+	Up      int64  `json:"bytes_up,omitempty"`
+	Down    int64  `json:"bytes_down,omitempty"`
+
 	Status int `json:"status,omitempty"` // of the answer, or of the door's
 	// Cut says that something was too long, and ends in "…".
 	Cut bool `json:"cut,omitempty"`
@@ -104,7 +113,7 @@ const (
 func (r *Record) bound() {
 	for _, text := range []*string{
 		&r.Remote, &r.Subject, &r.Team, &r.Key, &r.Fingerprint, &r.OwnerSubject, &r.OwnerTeam, &r.Template,
-		&r.Method, &r.Path, &r.User, &r.Process, &r.Signal,
+		&r.Method, &r.Path, &r.User, &r.Process, &r.Signal, &r.Name, &r.Rule,
 	} {
 		*text = r.cut(*text, maxText)
 	}

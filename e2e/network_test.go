@@ -89,12 +89,16 @@ func TestNetworkRules(t *testing.T) {
 	if got := s.fetch(c, testhost.OtherName, "curl"); got != "closed" {
 		t.Errorf("a name without a rule answers %q", got)
 	}
+	status, body := s.call("GET", "/sandboxes/"+c.SandboxID+"/network/log?denied=true&limit=500", nil, "X-API-Key", fullKey)
+	if status != http.StatusOK || !strings.Contains(string(body), `"name":"bad.example"`) || strings.Contains(string(body), "good.example") {
+		t.Errorf("the network log of what was denied: %d %s", status, body)
+	}
 	if out, _ := s.shell(c, "root", "cat /proc/[0-9]*/environ /etc/ssl/certs/ca-certificates.crt 2>/dev/null | tr '\\0' '\\n' | grep -c -e "+injected+" -e 'PRIVATE KEY'"); strings.TrimSpace(out) != "0" {
 		t.Errorf("inside there is the secret, or a key, %s times", out)
 	}
 
 	s.pause(c.SandboxID)
-	status, body := s.call("POST", "/v2/sandboxes/"+c.SandboxID+"/connect", map[string]any{"timeout": 600}, "X-API-Key", fullKey)
+	status, body = s.call("POST", "/v2/sandboxes/"+c.SandboxID+"/connect", map[string]any{"timeout": 600}, "X-API-Key", fullKey)
 	if status != http.StatusCreated {
 		t.Fatalf("resuming: %d %s", status, body)
 	}

@@ -33,6 +33,8 @@ type Metrics struct {
 	callback  map[string]prometheus.Observer // by outcome
 	created   prometheus.Counter
 	ended     map[cube.EndReason]prometheus.Counter
+	network   map[bool]map[string]prometheus.Counter // by allowed and kind
+	bytes     map[string]prometheus.Counter          // by direction
 }
 
 // The closed sets that are written down nowhere else.
@@ -40,7 +42,9 @@ var (
 	sources = []decision.Source{
 		decision.FromCallback, decision.FromKey, decision.FromCache, decision.FromCoalesced, fromNobody, other,
 	}
-	ends = []cube.EndReason{
+	kinds      = []string{"tcp", "tls", "http", "dns", other}
+	directions = []string{"up", "down"}
+	ends       = []cube.EndReason{
 		cube.EndDeadline, cube.EndKilled, cube.EndOutOfMemory, cube.EndCrashed, cube.EndLost, cube.EndFailed, other,
 	}
 )
@@ -72,7 +76,13 @@ func NewMetrics(s Sources) *Metrics {
 	ended := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cube_sandboxes_ended_total", Help: "Sandboxes that ended, by why; 'failed' never ran.",
 	}, []string{"reason"})
-	registry.MustRegister(requests, decisions, asked, created, ended, collector{s})
+	network := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cube_network_decisions_total", Help: "What sandboxes wanted to reach through the gate, by kind and whether they could.",
+	}, []string{"kind", "result"})
+	carried := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cube_network_bytes_total", Help: "Bytes of connections through the gate that have ended.",
+	}, []string{"direction"})
+	registry.MustRegister(network, carried, requests, decisions, asked, created, ended, collector{s})
 
 	reasons := append(slices.Clone(decision.Reasons), other)
 	outcomes := append(slices.Clone(callback.Outcomes), other)
@@ -81,10 +91,15 @@ func NewMetrics(s Sources) *Metrics {
 		requests:  map[bool]map[decision.Reason]prometheus.Counter{},
 		decisions: each(sources, func(source string) prometheus.Observer { return decisions.WithLabelValues(source) }),
 		callback:  each(outcomes, func(outcome string) prometheus.Observer { return asked.WithLabelValues(outcome) }),
+		network:   map[bool]map[string]prometheus.Counter{},
+		bytes:     each(directions, func(direction string) prometheus.Counter { return carried.WithLabelValues(direction) }),
 		ended:     each(ends, func(reason string) prometheus.Counter { return ended.WithLabelValues(reason) }),
 	}
 	for allowed, result := range map[bool]string{true: "allowed", false: "refused"} {
 		m.requests[allowed] = each(reasons, func(reason string) prometheus.Counter { return requests.WithLabelValues(result, reason) })
+		m.network[allowed] = each(kinds, func(kind string) prometheus.Counter {
+			return network.WithLabelValues(kind, result)
+		})
 	}
 	return m
 }
@@ -132,6 +147,17 @@ func (m *Metrics) Created() { m.created.Inc() }
 
 // Ended counts a sandbox that ended.
 func (m *Metrics) Ended(reason cube.EndReason) { of(m.ended, reason).Inc() }
+
+// Network counts what a sandbox wanted to reach, or what was carried for it when
+// that has ended.
+func (m *Metrics) Network(kind string, allowed, ended bool, up, down int64) {
+	if !ended {
+		of(m.network[allowed], kind).Inc()
+		return
+	}
+	m.bytes["up"].Add(float64(up))
+	m.bytes["down"].Add(float64(down))
+}
 
 // Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {

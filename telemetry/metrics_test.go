@@ -112,12 +112,29 @@ func closed() map[string][]string {
 		"result":  {"allowed", "refused", "same", "identity", "allows_more", "refuses_more", "no_answer", "not_asked", other},
 		"outcome": {"allowed", "refused", "no_answer", "gone", other},
 		"source":  {"callback", "key", "cache", "coalesced", "nobody", other},
-		"reason":  {"deadline", "killed", "out_of_memory", "crashed", "lost", "failed", other},
+		"kind":    {"tcp", "tls", "http", "dns", other}, "direction": {"up", "down"},
+		"reason": {"deadline", "killed", "out_of_memory", "crashed", "lost", "failed", other},
 	}
 	for _, reason := range decision.Reasons {
 		words["reason"] = append(words["reason"], string(reason))
 	}
 	return words
+}
+
+func TestWhatSandboxesReachIsCounted(t *testing.T) {
+	m := NewMetrics(allSources())
+	m.Network("tls", true, false, 0, 0)
+	m.Network("dns", false, false, 0, 0)
+	m.Network("tls", true, true, 10, 200)
+	_, text := scrape(t, m)
+	for _, line := range []string{
+		`cube_network_decisions_total{kind="tls",result="allowed"} 1`, `cube_network_decisions_total{kind="dns",result="refused"} 1`,
+		`cube_network_bytes_total{direction="up"} 10`, `cube_network_bytes_total{direction="down"} 200`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("there is no line %s", line)
+		}
+	}
 }
 
 func TestNoLabelHoldsWhatAClientWrote(t *testing.T) {
@@ -128,6 +145,7 @@ func TestNoLabelHoldsWhatAClientWrote(t *testing.T) {
 	})
 	m.Asked(time.Second, secret)
 	m.Ended(secret)
+	m.Network(secret, true, false, 0, 0)
 	families, text := scrape(t, m)
 	if strings.Contains(text, secret) {
 		t.Errorf("a client's text is in the metrics:\n%s", text)

@@ -46,6 +46,30 @@ func (e LogLevel) Valid() bool {
 	}
 }
 
+// Defines values for NetworkEventKind.
+const (
+	Dns  NetworkEventKind = "dns"
+	Http NetworkEventKind = "http"
+	Tcp  NetworkEventKind = "tcp"
+	Tls  NetworkEventKind = "tls"
+)
+
+// Valid indicates whether the value is a known member of the NetworkEventKind enum.
+func (e NetworkEventKind) Valid() bool {
+	switch e {
+	case Dns:
+		return true
+	case Http:
+		return true
+	case Tcp:
+		return true
+	case Tls:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SandboxEndReason.
 const (
 	Crashed     SandboxEndReason = "crashed"
@@ -271,6 +295,30 @@ type MaxTeamMetric struct {
 	TimestampUnix int64     `json:"timestampUnix"`
 	Value         float64   `json:"value"`
 }
+
+// NetworkEvent defines model for NetworkEvent.
+type NetworkEvent struct {
+	// Address Where it went or wanted to go.
+	Address   *string `json:"address,omitempty"`
+	Allowed   bool    `json:"allowed"`
+	BytesDown *int64  `json:"bytesDown,omitempty"`
+	BytesUp   *int64  `json:"bytesUp,omitempty"`
+
+	// Ended The connection has ended, having carried the bytes.
+	Ended *bool            `json:"ended,omitempty"`
+	Kind  NetworkEventKind `json:"kind"`
+
+	// Name What the sandbox said where it goes.
+	Name *string `json:"name,omitempty"`
+	Port int     `json:"port"`
+
+	// Rule The entry of the policy that decided, or a word for what else did.
+	Rule      string    `json:"rule"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// NetworkEventKind defines model for NetworkEvent.Kind.
+type NetworkEventKind string
 
 // NewSandbox defines model for NewSandbox.
 type NewSandbox struct {
@@ -702,6 +750,14 @@ type GetSandboxMetricsParams struct {
 
 	// End Unix seconds.
 	End *int64 `form:"end,omitempty" json:"end,omitempty"`
+}
+
+// GetSandboxNetworkLogParams defines parameters for GetSandboxNetworkLog.
+type GetSandboxNetworkLogParams struct {
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Denied Those alone that it could not.
+	Denied *bool `form:"denied,omitempty" json:"denied,omitempty"`
 }
 
 // ListSnapshotsParams defines parameters for ListSnapshots.
