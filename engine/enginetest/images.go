@@ -2,10 +2,7 @@ package enginetest
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"slices"
@@ -28,6 +25,8 @@ func runImages(t *testing.T, suite Suite) {
 		{"a sandbox starts from an image, pauses, and goes on", imageLife},
 		{"an image that is broken leaves nothing", brokenImages},
 		{"images that share a layer open it once", sharedLayers},
+		{"what an image deletes, replaces and owns is seen inside", imageInside},
+		{"an image cannot replace what is the engine's", imageInTheWay},
 		{"what is written becomes a layer", writtenLayer},
 		{"a layer over the base has what was written and deleted", layerOverBase},
 		{"a checkpoint as a layer that is given up leaves the sandbox running", layerGivenUp},
@@ -37,34 +36,6 @@ func runImages(t *testing.T, suite Suite) {
 		{"life over layers is as over the base", lifeOverLayers},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t, suite)) })
-	}
-}
-
-// imageOf makes a layer of files: names to contents, "/" at the end for a
-// directory.
-func imageOf(t *testing.T, files ...[2]string) cube.ImageLayer {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, f := range files {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: f[0], Mode: 0o644, Size: int64(len(f[1])), Uid: 1000, Gid: 1000}
-		if strings.HasSuffix(f[0], "/") {
-			h.Typeflag, h.Mode = tar.TypeDir, 0o755
-		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(f[1])); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(b.Bytes())
-	return cube.ImageLayer{
-		DiffID: "sha256:" + hex.EncodeToString(sum[:]),
-		Open:   func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil },
 	}
 }
 
@@ -330,5 +301,66 @@ func lifeOverLayers(t *testing.T, m *machine) {
 	last := m.start(t)
 	if got := m.shell(t, last, "cat /srv/layer; ls /etc/debian_version 2>/dev/null; ls /usr/local/layer"); got != "layer\nx" {
 		t.Errorf("the layer has become %q", got)
+	}
+}
+
+func imageInside(t *testing.T, m *machine) {
+	if m.suite.Shell == nil {
+		t.Skip("this engine's sandboxes run no code")
+	}
+	regular := func(name string, mode int64, owner int) tar.Header {
+		return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Uid: owner, Gid: owner + 1}
+	}
+	lower := layerOf(t, []tar.Header{
+		regular("srv/deleted", 0o644, 0), regular("srv/set", 0o4711, 7), regular("srv/replaced/old", 0o644, 0), regular("srv/merged/old", 0o644, 0),
+		regular("srv/file", 0o644, 0), {Typeflag: tar.TypeDir, Name: "srv/mine", Mode: 0o2750, Uid: 1000, Gid: 1000},
+		{Typeflag: tar.TypeSymlink, Name: "srv/link", Linkname: "/srv/set"}, {Typeflag: tar.TypeLink, Name: "srv/hard", Linkname: "srv/set"},
+		{Typeflag: tar.TypeChar, Name: "dev/mem", Devmajor: 1, Devminor: 1},
+	}, func(int) []byte { return nil })
+	upper := layerOf(t, []tar.Header{
+		regular("srv/.wh.deleted", 0, 0), regular("srv/replaced/.wh..wh..opq", 0, 0), regular("srv/replaced/new", 0o644, 0), regular("srv/merged/new", 0o644, 0),
+		regular("srv/.wh.never", 0, 0), regular("other/.wh.never", 0, 0), regular("other/x", 0o644, 0), regular("srv/.wh.file", 0, 0), {Typeflag: tar.TypeDir, Name: "srv/file", Mode: 0o700},
+	}, func(int) []byte { return nil })
+	passwd := imageOf(t, [2]string{"etc/passwd", "root:x:0:0:root:/:/bin/bash\n"}, [2]string{"etc/group", "root:x:0:\n"})
+	image := m.addImage(t, programs(t, "bash", "find", "sort", "stat", "cat"), passwd, lower, upper)
+	const look = "cd /; find srv other | sort; stat -c '%a %u %g %h %n' srv/set; stat -c '%a %u %g %n' srv/mine; cat srv/link; find /dev/mem 2>/dev/null; stat -c %a /opt/cube/envd"
+	want := strings.Join([]string{"other", "other/x", "srv", "srv/file", "srv/hard", "srv/link", "srv/merged", "srv/merged/new", "srv/merged/old", "srv/mine",
+		"srv/replaced", "srv/replaced/new", "srv/set", "4711 7 8 2 srv/set", "2750 1000 1000 srv/mine", "755"}, "\n")
+	id := m.start(t, from(image))
+	if got := m.shell(t, id, look); got != want {
+		t.Errorf("the image has\n%s\nnot\n%s", got, want)
+	}
+	m.shell(t, id, "echo more > /srv/merged/more; echo > /bin/true")
+	child := m.start(t, from(m.keepLayer(t, id)))
+	if got := m.shell(t, child, "cat /srv/merged/more; cd /srv/merged; find . | sort"); got != "more\n.\n./more\n./new\n./old" {
+		t.Errorf("a layer over the image has %q", got)
+	}
+}
+
+// imageInTheWay has an image with something else wherever the engine puts
+// something.
+func imageInTheWay(t *testing.T, m *machine) {
+	for name, headers := range map[string][]tar.Header{
+		"links to elsewhere": {
+			{Typeflag: tar.TypeSymlink, Name: "proc", Linkname: "/etc"}, {Typeflag: tar.TypeSymlink, Name: "dev", Linkname: "/nowhere"},
+			{Typeflag: tar.TypeSymlink, Name: "sys", Linkname: "sys"}, {Typeflag: tar.TypeSymlink, Name: "run", Linkname: "../../../../run"},
+			{Typeflag: tar.TypeSymlink, Name: "opt", Linkname: "/"}, {Typeflag: tar.TypeSymlink, Name: "tmp", Linkname: "/proc/self/fd"},
+			{Typeflag: tar.TypeSymlink, Name: "etc", Linkname: "/proc/1/root/etc"},
+		},
+		"files": {
+			{Typeflag: tar.TypeReg, Name: "proc"}, {Typeflag: tar.TypeReg, Name: "dev"}, {Typeflag: tar.TypeReg, Name: "sys"}, {Typeflag: tar.TypeReg, Name: "run"},
+			{Typeflag: tar.TypeFifo, Name: "opt"}, {Typeflag: tar.TypeReg, Name: "tmp"}, {Typeflag: tar.TypeReg, Name: "etc"},
+		},
+		"nobody may look": {
+			{Typeflag: tar.TypeDir, Name: "./", Mode: 0}, {Typeflag: tar.TypeDir, Name: "opt/cube", Mode: 0, Uid: 7}, {Typeflag: tar.TypeReg, Name: "opt/cube/envd", Mode: 0},
+			{Typeflag: tar.TypeDir, Name: "proc", Mode: 0}, {Typeflag: tar.TypeDir, Name: "etc", Mode: 0, Uid: 7}, {Typeflag: tar.TypeSymlink, Name: "etc/hosts", Linkname: "/dev/null"},
+		},
+		"nothing at all": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := m.start(t, from(m.addImage(t, layerOf(t, headers, func(int) []byte { return nil }))))
+			m.health(t, id)
+			m.stop(t, id)
+		})
 	}
 }
