@@ -124,6 +124,8 @@ type Sandbox struct {
 	Internet bool
 	// Network is what else it may reach. It holds secrets: never logged.
 	Network NetworkPolicy
+	// Ingress is how its ports are reached.
+	Ingress Ingress
 	Owner    Owner
 	// Account is for whom it is counted: that of the Identity that created it.
 	Account string

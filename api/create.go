@@ -108,6 +108,9 @@ func createRequest(body gen.NewSandbox, version createVersion) (lifecycle.Create
 	var err error
 	reach := gen.SandboxNetworkUpdate{AllowInternetAccess: body.AllowInternetAccess}
 	if n := body.Network; n != nil {
+		if request.Ingress, err = ingress(*n); err != nil {
+			return lifecycle.CreateRequest{}, err
+		}
 		reach.AllowOut, reach.DenyOut, reach.Rules, reach.EgressProxy = n.AllowOut, n.DenyOut, n.Rules, n.EgressProxy
 	}
 	if request.Internet, request.Network, err = networkPolicy(reach); err != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"net/http"
+	"regexp"
 	"strconv"
 
 	"cube"
@@ -113,9 +114,43 @@ func networkPolicy(n gen.SandboxNetworkUpdate) (internet bool, p cube.NetworkPol
 	return internet, p, err
 }
 
+// maxHTTPSPorts bounds a list that is looked through for every request.
+const maxHTTPSPorts = 100
+
+// ingress reads how the ports of a new sandbox are reached.
+func ingress(n gen.NewSandboxNetwork) (i cube.Ingress, err error) {
+	if n.MaskRequestHost != nil {
+		i.MaskRequestHost = *n.MaskRequestHost
+		if i.MaskRequestHost != "" && !maskPattern.MatchString(i.MaskRequestHost) {
+			return i, cube.Errorf(cube.Invalid, "mask request host is not valid: %.64q: write a host name, and a port or :${PORT} behind it if servers shall see one", i.MaskRequestHost)
+		}
+	}
+	if n.HttpsPorts != nil {
+		i.HTTPSPorts = *n.HttpsPorts
+	}
+	if len(i.HTTPSPorts) > maxHTTPSPorts {
+		return i, cube.Errorf(cube.Invalid, "network.httpsPorts has %d entries: at most %d are taken", len(i.HTTPSPorts), maxHTTPSPorts)
+	}
+	for _, port := range i.HTTPSPorts {
+		if port < 1 || port > 65535 || port == int(cube.AgentPort) {
+			return i, cube.Errorf(cube.Invalid, "network.httpsPorts has %d: write ports from 1 to 65535, the agent's (%d) left out", port, cube.AgentPort)
+		}
+	}
+	return i, nil
+}
+
+// maskPattern is a host in ASCII, in which ${PORT} may stand, and a port.
+var maskPattern = regexp.MustCompile(`^(?:[A-Za-z0-9._-]|\$\{PORT\}){1,253}(?::(?:[0-9]{1,5}|\$\{PORT\}))?$`)
+
 // networkOf shows a policy, without its proxy's password.
 func networkOf(s cube.Sandbox) gen.SandboxNetwork {
 	n := gen.SandboxNetwork{AllowPublicTraffic: s.TrafficToken == ""}
+	if i := s.Ingress; i.MaskRequestHost != "" || len(i.HTTPSPorts) > 0 {
+		n.MaskRequestHost = optional(i.MaskRequestHost)
+		if len(i.HTTPSPorts) > 0 {
+			n.HttpsPorts = &i.HTTPSPorts
+		}
+	}
 	if len(s.Network.AllowOut) > 0 {
 		n.AllowOut = &s.Network.AllowOut
 	}

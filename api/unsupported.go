@@ -27,9 +27,9 @@ var policies = map[string]policy{
 	"autoPause":       {value: false, taken: true},
 	"autoPauseMemory": {value: true, taken: true},
 	"autoResume":      {served: []string{"enabled"}, defaults: map[string]any{}, taken: true},
-	"network": {feature: "Network rules", served: []string{"allowPublicTraffic", "allowOut", "denyOut", "rules", "egressProxy"}, defaults: map[string]any{
-		"maskRequestHost": nil, "httpsPorts": nil,
-	}},
+	"network": {feature: "Network rules", served: []string{
+		"allowPublicTraffic", "allowOut", "denyOut", "rules", "egressProxy", "maskRequestHost", "httpsPorts",
+	}, defaults: map[string]any{}},
 	"iam":          {feature: "Identity tokens", defaults: map[string]any{"tokens": nil}},
 	"volumeMounts": {feature: "Volumes"},
 }

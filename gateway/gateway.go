@@ -97,7 +97,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A sandbox that ends, or is paused, takes its streams along: without this, one whose
 	// connections idle would keep a client waiting for ever.
-	ctx, cancel := context.WithCancelCause(withTarget(r.Context(), t))
+	ctx, cancel := context.WithCancelCause(withIngress(withTarget(r.Context(), t), g.sandboxes.Ingress(t.id)))
 	go func() {
 		select {
 		case <-done:
@@ -179,6 +179,7 @@ func rewrite(r *httputil.ProxyRequest) {
 	// ReverseProxy drops what it cannot parse; it is not ours to read.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	r.SetXForwarded()
+	rewriteIngress(r)
 	rewritePreview(r)
 	// Keys of the control plane, which an over-eager client may send along, what
 	// was for the gateway itself, and the agent's other half of the door.

@@ -26,6 +26,7 @@ type CreateRequest struct {
 	Internet bool
 	// Network is what else it may reach, in the form of network/policy.
 	Network  cube.NetworkPolicy
+	Ingress  cube.Ingress
 	Metadata map[string]string
 	EnvVars  map[string]string // of every process that the agent starts, besides a snapshot's
 	// Expiry says what becomes of it at its deadline; Expiry.Timeout is not read.
@@ -184,6 +185,7 @@ func newSandbox(req CreateRequest, from origin) cube.Sandbox {
 		HostKey:   rand.Text(),
 		Internet:  req.Internet,
 		Network:   req.Network,
+		Ingress:   req.Ingress,
 		Owner:     req.caller.Owner(),
 		Account:   req.caller.Account(),
 		EnvVars:   from.with(req.EnvVars),

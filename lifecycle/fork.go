@@ -57,7 +57,7 @@ func (s *Sandboxes) Fork(ctx context.Context, id cube.SandboxID, count int, time
 	}
 	request := CreateRequest{
 		Timeout: timeout, Secure: parent.AccessToken != "", Private: parent.TrafficToken != "",
-		Internet: parent.Internet, Network: parent.Network, Metadata: parent.Metadata, Expiry: parent.Expiry, caller: caller,
+		Internet: parent.Internet, Network: parent.Network, Ingress: parent.Ingress, Metadata: parent.Metadata, Expiry: parent.Expiry, caller: caller,
 	}
 	children := make([]Forked, count)
 	var group sync.WaitGroup

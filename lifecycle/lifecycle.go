@@ -121,6 +121,7 @@ type live struct {
 	owner cube.Owner
 	// accessToken opens the agent, trafficToken the other ports; "" for open ones.
 	accessToken, trafficToken string
+	ingress                   cube.Ingress
 
 	occupied chan struct{} // holds one while somebody is at work on it: see occupy
 	gone     chan struct{} // closed when nothing of it is left
@@ -210,6 +211,7 @@ func newLive(sandbox cube.Sandbox) *live {
 		owner:        sandbox.Owner,
 		accessToken:  sandbox.AccessToken,
 		trafficToken: sandbox.TrafficToken,
+		ingress:      sandbox.Ingress,
 		occupied:     make(chan struct{}, 1),
 		gone:         make(chan struct{}),
 		sandbox:      sandbox,

@@ -59,6 +59,15 @@ func (s *Sandboxes) Visit(ctx context.Context, id cube.SandboxID, v Visitor) (ov
 	return nil, cube.Errorf(cube.Unavailable, "Sandbox %s is changing its state: try again in a moment", id)
 }
 
+// Ingress is how the ports of a sandbox are reached, whoever asks; the zero value
+// if it is not there.
+func (s *Sandboxes) Ingress(id cube.SandboxID) cube.Ingress {
+	if l := s.find(id); l != nil {
+		return l.ingress
+	}
+	return cube.Ingress{}
+}
+
 // wake waits for a sandbox that is at work, and resumes it if it is paused then.
 func (s *Sandboxes) wake(ctx context.Context, l *live, v Visitor) error {
 	if err := l.admits(v); err != nil {

@@ -359,6 +359,12 @@ type NewSandboxNetwork struct {
 	DenyOut     *[]string           `json:"denyOut,omitempty"`
 	EgressProxy *SandboxEgressProxy `json:"egressProxy,omitempty"`
 
+	// HttpsPorts Ports behind which a server in the sandbox speaks TLS.
+	HttpsPorts *[]int `json:"httpsPorts,omitempty"`
+
+	// MaskRequestHost The Host that servers in the sandbox see, with ${PORT} for the port; the client's is in X-Forwarded-Host.
+	MaskRequestHost *string `json:"maskRequestHost,omitempty"`
+
 	// Rules What is changed in HTTP and HTTPS requests to a name, by the name; one entry each. A rule allows nothing: allowOut does.
 	Rules *SandboxNetworkRules `json:"rules,omitempty"`
 }
@@ -529,6 +535,12 @@ type SandboxNetwork struct {
 	// DenyOut Addresses and ranges that may not be reached; 0.0.0.0/0 for all.
 	DenyOut     *[]string           `json:"denyOut,omitempty"`
 	EgressProxy *SandboxEgressProxy `json:"egressProxy,omitempty"`
+
+	// HttpsPorts Ports behind which a server in the sandbox speaks TLS.
+	HttpsPorts *[]int `json:"httpsPorts,omitempty"`
+
+	// MaskRequestHost The Host that servers in the sandbox see, with ${PORT} for the port; the client's is in X-Forwarded-Host.
+	MaskRequestHost *string `json:"maskRequestHost,omitempty"`
 
 	// Rules What is changed in HTTP and HTTPS requests to a name, by the name; one entry each. A rule allows nothing: allowOut does.
 	Rules *SandboxNetworkRules `json:"rules,omitempty"`

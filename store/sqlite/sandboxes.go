@@ -15,10 +15,10 @@ const (
 	columns = `id, template, alias, state, started_at, end_at, cpus, memory_mb, disk_mb, pids,
 		metadata, access_token, host_key, traffic_token, internet, owner_subject, owner_team, account,
 		env_vars, expiry_pause, expiry_memory, expiry_resume, first_timeout, snapshot, snapshot_memory,
-		end_reason, ended_at, ended_by, end_detail, default_user, default_workdir, network`
+		end_reason, ended_at, ended_by, end_detail, default_user, default_workdir, network, ingress`
 
 	insertSQL = `INSERT INTO sandboxes (` + columns + `, idempotency_key, idempotency_hash)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
 
 	// A row that never ran gives its key free; one of a sandbox that is gone has no
@@ -51,6 +51,10 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 	if err != nil {
 		return err
 	}
+	ingress, err := json.Marshal(sandbox.Ingress)
+	if err != nil {
+		return err
+	}
 	end := endOf(sandbox)
 	var keyName sql.NullString
 	var keyHash []byte
@@ -65,7 +69,7 @@ func (s *Store) CreateSandbox(ctx context.Context, sandbox cube.Sandbox, key *cu
 		metadata, sandbox.AccessToken, sandbox.HostKey, sandbox.TrafficToken, sandbox.Internet,
 		sandbox.Owner.Subject, sandbox.Owner.Team, sandbox.Account,
 		envVars, x.Pause, x.Memory, x.Resume, x.Timeout.Milliseconds(), sandbox.Snapshot, sandbox.SnapshotMemory,
-		end.reason, end.at, end.by, end.detail, sandbox.User, sandbox.Workdir, string(network), keyName, keyHash)
+		end.reason, end.at, end.by, end.detail, sandbox.User, sandbox.Workdir, string(network), string(ingress), keyName, keyHash)
 	if err != nil {
 		return fmt.Errorf("writing the row of sandbox %s: %w", sandbox.ID, err)
 	}
@@ -159,6 +163,7 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		metadata       []byte
 		envVars        []byte
 		network        []byte
+		ingress        []byte
 		end            endColumns
 	)
 	err := row.Scan(append([]any{
@@ -167,7 +172,7 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		&metadata, &s.AccessToken, &s.HostKey, &s.TrafficToken, &s.Internet,
 		&s.Owner.Subject, &s.Owner.Team, &s.Account,
 		&envVars, &s.Expiry.Pause, &s.Expiry.Memory, &s.Expiry.Resume, &timeout, &s.Snapshot, &s.SnapshotMemory,
-		&end.reason, &end.at, &end.by, &end.detail, &s.User, &s.Workdir, &network,
+		&end.reason, &end.at, &end.by, &end.detail, &s.User, &s.Workdir, &network, &ingress,
 	}, more...)...)
 	if err != nil {
 		return cube.Sandbox{}, err
@@ -186,6 +191,9 @@ func scan(row interface{ Scan(...any) error }, more ...any) (cube.Sandbox, error
 		return cube.Sandbox{}, err
 	}
 	if err := json.Unmarshal(network, &s.Network); err != nil {
+		return cube.Sandbox{}, err
+	}
+	if err := json.Unmarshal(ingress, &s.Ingress); err != nil {
 		return cube.Sandbox{}, err
 	}
 	return s, json.Unmarshal(envVars, &s.EnvVars)

@@ -21,6 +21,7 @@ func rowComesBack(t *testing.T, store cube.Store) {
 	full.Expiry = cube.Expiry{Pause: true, Memory: true, Resume: true, Timeout: 90 * time.Second}
 	full.Snapshot, full.SnapshotMemory = "s1", true
 	full.Network = network()
+	full.Ingress = cube.Ingress{MaskRequestHost: "inner.example:${PORT}", HTTPSPorts: []int{8443}}
 	full.Metadata = map[string]string{"": "", "a\"b": `\ ' " <&> é 🦉`, "line": "1\n2\t3"}
 	bare := cube.Sandbox{ID: row(2).ID, State: cube.Starting, StartedAt: morning, EndAt: morning}
 	create(t, store, full, bare)
