@@ -137,6 +137,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	if err := sandboxes.Recover(ctx); err != nil {
 		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
 	}
+	sandboxes.FillPool("base")
 
 	listener, err := net.Listen("tcp", s.Bind)
 	if err != nil {

@@ -111,7 +111,7 @@ func (s *server) knows(c sandbox) {
 // create creates a sandbox and returns its id and what the server says of the
 // stages.
 func (s *server) create() (id, timing string, err error) {
-	body := []byte(`{"templateID":"base","timeout":3600}`)
+	body := []byte(`{"templateID":"base","timeout":3600,"secure":true}`) // as the SDKs ask
 	resp, err := s.client.Post(s.url+"/v2/sandboxes", "application/json", bytes.NewReader(body))
 	if err != nil {
 		return "", "", err

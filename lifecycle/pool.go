@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"sync"
@@ -10,18 +9,19 @@ import (
 	"cube"
 )
 
-// pool is sandboxes that run and belong to nobody yet. Each has an agent without
-// settings, which serves nobody, and no row: a server that starts again removes
-// it as one that the store does not know. Whoever claims one gives it an
-// identity, its environment and its tokens in the one call that every new
-// agent waits for.
+// pool is sandboxes that run and belong to nobody yet. Each has an identity since
+// it was made, with keys and a token of its own that this server's memory alone
+// holds, so claiming one wakes nothing in it; one whose agent must know more is
+// told so. It has no row and nobody is let in: a server that starts again removes
+// it as one that the store does not know.
 type pool struct {
 	size  int           // wanted of each kind
 	short chan struct{} // tells the filler that some may be missing
 
 	mu    sync.Mutex // guards what follows; taken last of all
 	ready map[spareKind][]*spare
-	drop  func(*spare) // has one removed, soon
+	from  map[spareKind]origin // of each kind that is wanted
+	drop  func(*spare)         // has one removed, soon
 	spent map[spareKind][]time.Time
 }
 
@@ -37,6 +37,7 @@ type spareKind struct {
 type spare struct {
 	id     cube.SandboxID
 	kind   spareKind
+	is     cube.Sandbox       // what its agent was told: a secured sandbox, with secrets never shown before it is claimed
 	forget context.CancelFunc // ends its watching
 }
 
@@ -58,15 +59,31 @@ const (
 func newPool(size int, drop func(*spare)) *pool {
 	return &pool{
 		size: size, short: make(chan struct{}, 1), drop: drop,
-		ready: map[spareKind][]*spare{}, spent: map[spareKind][]time.Time{},
+		ready: map[spareKind][]*spare{}, from: map[spareKind]origin{}, spent: map[spareKind][]time.Time{},
 	}
 }
 
-// take returns one of a kind, nil if there is none, and remembers the demand.
-func (p *pool) take(k spareKind) *spare {
+// want has the filler see to a kind before anybody has asked for it.
+func (p *pool) want(k spareKind, from origin) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spent[k] = append(p.recent(k), time.Now())
+	p.spent[k], p.from[k] = p.recent(k), from
+	p.notify()
+}
+
+// originOf is what a kind is made from, if it is wanted still.
+func (p *pool) originOf(k spareKind) (origin, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from, wanted := p.from[k]
+	return from, wanted
+}
+
+// take returns one of a kind, nil if there is none, and remembers the demand.
+func (p *pool) take(k spareKind, from origin) *spare {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spent[k], p.from[k] = append(p.recent(k), time.Now()), from
 	p.notify()
 	list := p.ready[k]
 	if len(list) == 0 {
@@ -162,6 +179,7 @@ func (p *pool) empty(match func(spareKind) bool) int {
 		delete(p.ready, k)
 	}
 	maps.DeleteFunc(p.spent, func(k spareKind, _ []time.Time) bool { return match(k) })
+	maps.DeleteFunc(p.from, func(k spareKind, _ origin) bool { return match(k) })
 	return n
 }
 
@@ -190,58 +208,6 @@ func (p *pool) countLocked() int {
 	return n
 }
 
-// claim makes a sandbox of the pool the wanted one, if there is one that fits and
-// lives: done is false where there is none. One that cannot be had for another
-// reason stays.
-func (s *Sandboxes) claim(ctx context.Context, req CreateRequest, sandbox cube.Sandbox, from origin) (_ Created, done bool, _ error) {
-	if s.pool.size == 0 || !from.pooled {
-		return Created{}, false, nil
-	}
-	begun := time.Now()
-	one := s.pool.take(spareKind{from.template, from.snapshot, sandbox.Resources, sandbox.Internet})
-	if one == nil {
-		return Created{}, false, nil
-	}
-	sandbox.ID = one.id
-	sandbox.State = cube.Running
-	l := newLive(sandbox)
-	if err := s.reserve(req.caller, l); err != nil {
-		s.pool.put(one)
-		return Created{}, true, err
-	}
-	one.forget()
-	undo := func() {
-		l.halt()
-		s.forget(l)
-		s.spawn(func() { s.stop(one.id) })
-	}
-	err := s.applyNetwork(ctx, sandbox)
-	if err == nil {
-		err = initAgent(ctx, s.engine, sandbox, from.hostKey)
-	}
-	if err != nil {
-		undo()
-		if ctx.Err() != nil {
-			return Created{}, true, explain(ctx, s.ctx, err)
-		}
-		s.log.Warn("a sandbox of the pool did not answer; another is started", "sandbox", one.id, "error", err)
-		return Created{}, false, nil
-	}
-	timings := cube.Timings{Agent: time.Since(begun)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sandbox.EndAt = now().Add(req.Timeout)
-	s.add(l) // before the row: once it is listed it can be killed
-	if err := s.insert(ctx, l.sandbox, req.Idempotency); err != nil {
-		undo()
-		return Created{}, true, err
-	}
-	s.tend(l)
-	s.observe(ctx, EventCreated, l.sandbox)
-	s.log.Info("sandbox claimed", "sandbox", l.id, "template", sandbox.Template, "agent", timings.Agent)
-	return Created{Sandbox: l.sandbox, Timings: timings}, true, nil
-}
-
 // emptyPool removes all of the pool, for somebody who needs the room, and tells
 // whether there was any.
 func (s *Sandboxes) emptyPool() bool {
@@ -252,74 +218,6 @@ func (s *Sandboxes) emptyPool() bool {
 func (s *Sandboxes) dropSpare(one *spare) {
 	one.forget()
 	go s.spawn(func() { s.stop(one.id) }) // by itself: the caller may hold s.mu
-}
-
-// fillPool is the filler: it adds to the pool what is missing, one after the
-// other, when nobody else makes a sandbox.
-func (s *Sandboxes) fillPool() {
-	ticker := time.NewTicker(poolMemory)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-s.pool.short:
-		case <-ticker.C:
-		case <-s.ctx.Done():
-			return
-		}
-		for {
-			k, missing := s.pool.missing()
-			if !missing || !s.awaitQuiet() || !s.addSpare(k) {
-				break
-			}
-		}
-	}
-}
-
-// awaitQuiet waits for a moment in which nobody makes a sandbox.
-func (s *Sandboxes) awaitQuiet() bool {
-	for waited := time.Duration(0); s.foreground.Load() > 0 && waited < quietPatience; waited += quietPause {
-		select {
-		case <-time.After(quietPause):
-		case <-s.ctx.Done():
-			return false
-		}
-	}
-	return s.ctx.Err() == nil
-}
-
-// addSpare starts one and puts it into the pool, if there is room for it.
-func (s *Sandboxes) addSpare(k spareKind) bool {
-	s.mu.Lock()
-	full := s.maxSandboxes > 0 && s.count+s.pool.count()+1 > s.maxSandboxes
-	s.mu.Unlock()
-	if full || s.freeMemory != nil && s.freeMemory() < minFreeMemory+int64(k.resources.MemoryMB)<<20/4 {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, createTimeout)
-	defer cancel()
-	if err := s.starts.Acquire(ctx, poolAccount); err != nil {
-		return false
-	}
-	defer s.starts.Release()
-	id := cube.NewSandboxID()
-	_, err := s.engine.Start(ctx, cube.StartRequest{ID: id, Snapshot: k.snapshot, Resources: k.resources, Internet: k.internet})
-	if err != nil {
-		if s.ctx.Err() == nil {
-			s.log.Warn("the pool could not be filled", "template", k.template, "error", err)
-		}
-		return false
-	}
-	watching, forget := context.WithCancel(s.ctx)
-	one := &spare{id: id, kind: k, forget: forget}
-	s.pool.put(one)
-	s.spawn(func() {
-		defer forget()
-		if _, err := s.engine.Wait(watching, id); cmp.Or(err, watching.Err()) == nil && s.pool.lose(one) {
-			s.stop(id)
-			s.pool.notify()
-		}
-	})
-	return true
 }
 
 // drainPool removes what is in the pool when the server stops: nobody can claim

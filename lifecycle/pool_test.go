@@ -37,10 +37,17 @@ func TestASandboxOfThePoolBecomesTheWantedOne(t *testing.T) {
 			if spare.ID == first.ID {
 				continue
 			}
-			if _, is := w.engine.Settings(spare.ID); is {
-				t.Error("one that nobody has claimed has settings")
+			settings, _ := w.engine.Settings(spare.ID)
+			if settings.AccessToken == "" || settings.HostKey == "" || settings.SandboxID != spare.ID {
+				t.Error("one that nobody has claimed is open")
 			}
-			_, err := s.Visit(t.Context(), spare.ID, Visitor{})
+			_, found := s.FindByAccessToken(func(token string) bool { return token == settings.AccessToken })
+			if found {
+				t.Error("the token of one that nobody has claimed is known")
+			}
+			_, err := s.Dial(t.Context(), spare.ID, cube.AgentPort)
+			wantKind(t, err, cube.NotFound)
+			_, err = s.Visit(t.Context(), spare.ID, Visitor{})
 			wantKind(t, err, cube.NotFound)
 			_, err = s.Get(t.Context(), spare.ID)
 			wantKind(t, err, cube.NotFound)
@@ -63,6 +70,50 @@ func TestASandboxOfThePoolBecomesTheWantedOne(t *testing.T) {
 		}
 		time.Sleep(6 * time.Minute)
 		w.wantEnd(second.ID, cube.EndDeadline)
+	})
+}
+
+func TestAClaimTellsTheAgentOnlyWhatItDoesNotKnow(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.config.PoolSize = 1
+		s := w.server()
+		s.FillPool("base")
+		s.FillPool("nothing of the kind")
+		wait()
+		w.engine.OnStart = func(context.Context, cube.StartRequest) error { return errors.New("nothing starts now") }
+		before := w.machine()
+		if len(before) != 1 {
+			t.Fatalf("the machine has %v before anybody has asked", before)
+		}
+		made, _ := w.engine.Settings(before[0].ID)
+		created := mustCreate(t, s, private, func(r *CreateRequest) { r.Metadata = map[string]string{"c": "d"} })
+		after, _ := w.engine.Settings(created.ID)
+		wantEqual(t, "what its agent was told", after, made)
+		if created.AccessToken != made.AccessToken || created.HostKey != made.HostKey {
+			t.Error("its row does not hold what its agent goes by")
+		}
+		id, found := s.FindByAccessToken(func(token string) bool { return token == created.AccessToken })
+		if !found || id != created.ID {
+			t.Error("its token is not known")
+		}
+		s.Close()
+		row, err := w.server().Get(t.Context(), created.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, "its row after a restart", row, created)
+	})
+}
+
+func TestAnOpenSandboxOfThePoolHasNoToken(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		s, _ := pooled(t, w, 1)
+		w.engine.OnStart = func(context.Context, cube.StartRequest) error { return errors.New("nothing starts now") }
+		created := mustCreate(t, s)
+		settings, _ := w.engine.Settings(created.ID)
+		if settings.AccessToken != "" || settings.HostKey != created.HostKey {
+			t.Errorf("its agent is not open, or goes by another key")
+		}
 	})
 }
 
@@ -107,7 +158,7 @@ func TestADeadOneOfThePoolIsReplaced(t *testing.T) {
 		}
 		// One that does not answer is none.
 		fail = true
-		mustCreate(t, s)
+		mustCreate(t, s, func(r *CreateRequest) { r.EnvVars = map[string]string{"A": "b"} })
 		if !failed {
 			t.Error("the pool was not asked")
 		}
