@@ -16,7 +16,7 @@ import (
 // AddImage implements cube.Engine.
 func (e *Engine) AddImage(ctx context.Context, req cube.ImageRequest) (cube.SnapshotInfo, error) {
 	final, err := e.snapshotDir(req.Snapshot)
-	if err != nil {
+	if err := errors.Join(err, e.layers.unsupported); err != nil {
 		return cube.SnapshotInfo{}, err
 	}
 	if len(req.Layers) > maxLayers {
@@ -85,6 +85,9 @@ func (e *Engine) writeLayersManifest(id cube.SnapshotID, final string, m launch.
 func (e *Engine) keepLayer(ctx context.Context, req cube.CheckpointRequest, r record, final string) (cube.SnapshotInfo, error) {
 	if req.Memory {
 		return cube.SnapshotInfo{}, cube.Errorf(cube.Invalid, "a layer holds no memory")
+	}
+	if e.layers.unsupported != nil {
+		return cube.SnapshotInfo{}, e.layers.unsupported
 	}
 	if len(r.Origin.Layers) >= maxLayers {
 		return cube.SnapshotInfo{}, cube.Errorf(cube.Invalid, "the sandbox stands on %d layers already, and more there cannot be", len(r.Origin.Layers))

@@ -31,6 +31,8 @@ type layers struct {
 	mu sync.Mutex // guards what follows; taken before Engine.mu
 	// held are those that must stay though nothing on the disk names them yet.
 	held map[string]int
+	// unsupported is why there can be none; written before the engine is used.
+	unsupported error
 	// named are those of each snapshot, whose manifest never changes.
 	named map[string][]string
 	// late is whether the last sweep left some for the sake of sandboxes alone.
@@ -94,6 +96,9 @@ func (e *Engine) openLayers() error {
 		return fmt.Errorf("making the layers' directory: %w", err)
 	}
 	e.sweepLayers()
+	if err := layer.Check(e.layersDir()); err != nil {
+		e.layers.unsupported = cube.WrapError(cube.Unsupported, err, "templates need a data directory on a file system that keeps the marks of layers, such as ext4 or XFS: start the server with --data-dir on one; in a container, on a volume")
+	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"cube"
@@ -206,4 +207,44 @@ func TestALayerForWhichThereIsNoRoom(t *testing.T) {
 		t.Error(err)
 	}
 	discard(t, e, "kept")
+}
+
+// TestWhereLayersCannotBeTheServerSaysSo has the data on overlayfs, as in a
+// container.
+func TestWhereLayersCannotBeTheServerSaysSo(t *testing.T) {
+	parts := dataDir(t)
+	for _, part := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(parts, part), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged := filepath.Join(parts, "merged")
+	options := fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", parts)
+	if err := syscall.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		t.Skipf("overlayfs cannot be written here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(merged, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	e := open(t, merged)
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	layer, _ := layerOf(t, "a", nil)
+	_, err := e.AddImage(t.Context(), cube.ImageRequest{Snapshot: "image", Layers: []cube.ImageLayer{layer}})
+	if cube.KindOf(err) != cube.Unsupported || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("an image: %v", err)
+	}
+	id := started(t, e) // the base is there
+	_, err = e.Checkpoint(t.Context(), cube.CheckpointRequest{Sandbox: id, Snapshot: "kept", Layer: true})
+	if cube.KindOf(err) != cube.Unsupported {
+		t.Errorf("a layer: %v", err)
+	}
+	if out, err := shell(t.Context(), e, id, "echo it runs"); err != nil || !strings.Contains(out, "it runs") {
+		t.Errorf("it answers %q, %v", out, err)
+	}
 }
