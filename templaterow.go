@@ -196,3 +196,16 @@ type TemplateStore interface {
 	// TemplateSnapshots returns all that builds and layers name.
 	TemplateSnapshots(ctx context.Context) (map[SnapshotID]bool, error)
 }
+
+// Names are what others call a template by: its aliases, with its namespace where
+// it has one.
+func (t UserTemplate) Names() []string {
+	names := make([]string, len(t.Aliases))
+	for i, alias := range t.Aliases {
+		names[i] = alias
+		if t.Namespace != "" {
+			names[i] = t.Namespace + "/" + alias
+		}
+	}
+	return names
+}

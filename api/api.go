@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cube"
+	"cube/build"
 	"cube/history"
 	"cube/internal/httperror"
 	"cube/internal/requestid"
@@ -19,6 +20,7 @@ import (
 // Config is what the API needs.
 type Config struct {
 	Sandboxes *lifecycle.Sandboxes
+	Templates *build.Service // those that users own
 	// Domain is that of the sandboxes' host names, "" for none.
 	Domain string
 	// Keys are the server's own keys; nil where they are not asked, as the
@@ -34,6 +36,7 @@ type Config struct {
 // api has a method for each operation.
 type api struct {
 	sandboxes *lifecycle.Sandboxes
+	templates *build.Service
 	domain    string
 	keys      Keys
 	history   *history.Recorder
@@ -44,7 +47,7 @@ type api struct {
 
 // New returns the handler of the whole surface.
 func New(c Config) http.Handler {
-	a := &api{sandboxes: c.Sandboxes, domain: c.Domain, keys: c.Keys, history: c.History, journal: c.Journal, log: c.Log, started: roughly(time.Now())}
+	a := &api{sandboxes: c.Sandboxes, templates: c.Templates, domain: c.Domain, keys: c.Keys, history: c.History, journal: c.Journal, log: c.Log, started: roughly(time.Now())}
 	return a.routes()
 }
 

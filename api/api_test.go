@@ -18,6 +18,7 @@ import (
 
 	"cube"
 	"cube/api/gen"
+	"cube/build"
 	"cube/engine/fake"
 	"cube/lifecycle"
 	"cube/store/sqlite"
@@ -35,14 +36,19 @@ func newAPIOn(t *testing.T, engine *fake.Engine, log *slog.Logger) http.Handler 
 	if err != nil {
 		t.Fatal(err)
 	}
+	resources := cube.Resources{CPUs: 2, MemoryMB: 512, DiskMB: 1024, Pids: 64}
+	own := []cube.Template{{ID: "base", Snapshot: cube.BaseSnapshot, Resources: resources}}
+	templates, err := build.NewService(build.ServiceConfig{
+		Store: store, Dir: t.TempDir(), Own: own, Resources: resources, MaxMemoryMB: 1 << 16, Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	sandboxes := lifecycle.New(lifecycle.Config{
-		Store: store, Engine: engine, Log: log,
-		Templates: []cube.Template{{
-			ID: "base", Snapshot: cube.BaseSnapshot,
-			Resources: cube.Resources{CPUs: 2, MemoryMB: 512, DiskMB: 1024, Pids: 64},
-		}},
+		Store: store, Engine: engine, Log: log, Templates: own, Catalog: templates,
 	})
 	t.Cleanup(func() {
+		templates.Close()
 		sandboxes.Close()
 		left, _ := engine.List(context.Background())
 		for _, s := range left {
@@ -55,7 +61,10 @@ func newAPIOn(t *testing.T, engine *fake.Engine, log *slog.Logger) http.Handler 
 	if err := sandboxes.Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return New(Config{Sandboxes: sandboxes, Domain: "cube.test", Log: log})
+	if err := templates.Begin(t.Context(), standIn{engine}, sandboxes, engine); err != nil {
+		t.Fatal(err)
+	}
+	return New(Config{Sandboxes: sandboxes, Templates: templates, Domain: "cube.test", Log: log})
 }
 
 // call sends a request and decodes the answer into value, if that is not nil.

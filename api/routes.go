@@ -11,52 +11,61 @@ import (
 // operations is what is served; openapi.yaml describes the same.
 func (a *api) operations() map[string]operation {
 	return map[string]operation{
-		"GET /health":                            a.health,
-		"GET /openapi.yaml":                      a.document,
-		"POST /sandboxes":                        a.createSandbox,
-		"POST /v2/sandboxes":                     a.createSandboxV2,
-		"GET /sandboxes":                         a.listRunningSandboxes,
-		"GET /v2/sandboxes":                      a.listSandboxes,
-		"GET /sandboxes/{sandboxID}":             a.getSandbox,
-		"DELETE /sandboxes/{sandboxID}":          a.killSandbox,
-		"POST /sandboxes/{sandboxID}/connect":    a.connectSandbox,
-		"POST /v2/sandboxes/{sandboxID}/connect": a.connectSandboxV2,
-		"POST /sandboxes/{sandboxID}/pause":      a.pauseSandbox,
-		"POST /sandboxes/{sandboxID}/resume":     a.resumeSandbox,
-		"POST /sandboxes/{sandboxID}/fork":       a.forkSandbox,
-		"POST /sandboxes/{sandboxID}/snapshots":  a.createSnapshot,
-		"GET /snapshots":                         a.listSnapshots,
-		"DELETE /templates/{templateID}":         a.deleteTemplate,
-		"POST /sandboxes/{sandboxID}/timeout":    a.setSandboxTimeout,
-		"PUT /sandboxes/{sandboxID}/network":     a.setSandboxNetwork,
-		"GET /sandboxes/{sandboxID}/network/log": a.getNetworkLog,
-		"POST /sandboxes/{sandboxID}/refreshes":  a.refreshSandbox,
-		"GET /sandboxes/metrics":                 a.listMetrics,
-		"GET /sandboxes/{sandboxID}/metrics":     a.getMetrics,
-		"GET /sandboxes/{sandboxID}/logs":        a.getLogs,
-		"GET /v2/sandboxes/{sandboxID}/logs":     a.getLogsV2,
-		"GET /teams":                             a.listTeams,
-		"GET /teams/{teamID}/metrics":            a.getTeamMetrics,
-		"GET /teams/{teamID}/metrics/max":        a.getTeamMetricsMax,
-		"GET /templates":                         a.listTemplates,
-		"GET /v2/templates":                      a.listTemplatesV2,
-		"GET /templates/aliases/{alias}":         a.getTemplateAlias,
-		"GET /templates/{templateID}/tags":       a.listTemplateTags,
-		"GET /api-keys":                          a.listAPIKeys,
-		"POST /api-keys":                         a.createAPIKey,
-		"PATCH /api-keys/{apiKeyID}":             a.renameAPIKey,
-		"DELETE /api-keys/{apiKeyID}":            a.revokeAPIKey,
+		"GET /health":                                         a.health,
+		"GET /openapi.yaml":                                   a.document,
+		"POST /sandboxes":                                     a.createSandbox,
+		"POST /v2/sandboxes":                                  a.createSandboxV2,
+		"GET /sandboxes":                                      a.listRunningSandboxes,
+		"GET /v2/sandboxes":                                   a.listSandboxes,
+		"GET /sandboxes/{sandboxID}":                          a.getSandbox,
+		"DELETE /sandboxes/{sandboxID}":                       a.killSandbox,
+		"POST /sandboxes/{sandboxID}/connect":                 a.connectSandbox,
+		"POST /v2/sandboxes/{sandboxID}/connect":              a.connectSandboxV2,
+		"POST /sandboxes/{sandboxID}/pause":                   a.pauseSandbox,
+		"POST /sandboxes/{sandboxID}/resume":                  a.resumeSandbox,
+		"POST /sandboxes/{sandboxID}/fork":                    a.forkSandbox,
+		"POST /sandboxes/{sandboxID}/snapshots":               a.createSnapshot,
+		"GET /snapshots":                                      a.listSnapshots,
+		"POST /sandboxes/{sandboxID}/timeout":                 a.setSandboxTimeout,
+		"PUT /sandboxes/{sandboxID}/network":                  a.setSandboxNetwork,
+		"POST /sandboxes/{sandboxID}/refreshes":               a.refreshSandbox,
+		"GET /sandboxes/metrics":                              a.listMetrics,
+		"GET /sandboxes/{sandboxID}/metrics":                  a.getMetrics,
+		"GET /sandboxes/{sandboxID}/logs":                     a.getLogs,
+		"GET /v2/sandboxes/{sandboxID}/logs":                  a.getLogsV2,
+		"GET /teams":                                          a.listTeams,
+		"GET /teams/{teamID}/metrics":                         a.getTeamMetrics,
+		"GET /teams/{teamID}/metrics/max":                     a.getTeamMetricsMax,
+		"GET /templates":                                      a.listTemplates,
+		"GET /v2/templates":                                   a.listTemplatesV2,
+		"POST /templates":                                     a.createTemplate,
+		"POST /v2/templates":                                  a.createTemplateV2,
+		"POST /v3/templates":                                  a.createTemplateV3,
+		"GET /templates/{templateID}":                         a.getTemplate,
+		"POST /templates/{templateID}":                        a.rebuildTemplate,
+		"PATCH /templates/{templateID}":                       a.updateTemplate,
+		"PATCH /v2/templates/{templateID}":                    a.updateTemplate,
+		"DELETE /templates/{templateID}":                      a.deleteTemplate,
+		"GET /templates/aliases/{alias}":                      a.getTemplateAlias,
+		"GET /templates/{templateID}/tags":                    a.listTemplateTags,
+		"POST /templates/tags":                                a.assignTags,
+		"DELETE /templates/tags":                              a.deleteTags,
+		"GET /templates/{templateID}/files/{hash}":            a.getUpload,
+		"POST /templates/{templateID}/builds/{buildID}":       a.startBuild,
+		"POST /v2/templates/{templateID}/builds/{buildID}":    a.startBuildV2,
+		"GET /templates/{templateID}/builds/{buildID}/status": a.getBuildStatus,
+		"GET /templates/{templateID}/builds/{buildID}/logs":   a.getBuildLogs,
+		"GET /api-keys":                                       a.listAPIKeys,
+		"POST /api-keys":                                      a.createAPIKey,
+		"PATCH /api-keys/{apiKeyID}":                          a.renameAPIKey,
+		"DELETE /api-keys/{apiKeyID}":                         a.revokeAPIKey,
+		"GET /sandboxes/{sandboxID}/network/log":              a.getNetworkLog,
 	}
 }
 
 // unsupportedRoutes are those of E2B's that are not built, with the name of the
 // feature.
 var unsupportedRoutes = map[string]string{
-	"/templates":               "Managing templates",
-	"/templates/{rest...}":     "Managing templates",
-	"/v2/templates":            "Managing templates",
-	"/v2/templates/{rest...}":  "Managing templates",
-	"/v3/templates":            "Managing templates",
 	"/volumes":                 "Volumes",
 	"/volumes/{rest...}":       "Volumes",
 	"/volumecontent":           "Volumes",
@@ -84,7 +93,7 @@ func (a *api) templatePart(w http.ResponseWriter, r *http.Request) error {
 	case part == "tags":
 		return a.listTemplateTags(w, r)
 	}
-	return unsupported("Managing templates")(w, r)
+	return errNothingHere()
 }
 
 // routes is the whole surface.
@@ -127,11 +136,15 @@ func withErrors(mux *http.ServeMux) http.Handler {
 			}
 		}
 		if len(allowed) == 0 {
-			httperror.Write(w, cube.Errorf(cube.NotFound, "There is nothing at this path: /openapi.yaml lists what there is"))
+			httperror.Write(w, errNothingHere())
 			return
 		}
 		methods := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", methods)
 		httperror.WriteStatus(w, http.StatusMethodNotAllowed, "This path has no such method: it has "+methods)
 	})
+}
+
+func errNothingHere() error {
+	return cube.Errorf(cube.NotFound, "There is nothing at this path: /openapi.yaml lists what there is")
 }

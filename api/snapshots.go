@@ -57,17 +57,6 @@ func (a *api) listSnapshots(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, list)
 }
 
-// DELETE /templates/{templateID}
-//
-// Templates are the server's own; what a user can delete is a snapshot.
-func (a *api) deleteTemplate(w http.ResponseWriter, r *http.Request) error {
-	if err := a.sandboxes.DeleteSnapshot(r.Context(), r.PathValue("templateID")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
 func snapshotInfo(s cube.Snapshot) gen.SnapshotInfo {
 	info := gen.SnapshotInfo{SnapshotID: string(s.ID) + ":" + s.Tag, Names: []string{}}
 	if s.Name != "" {

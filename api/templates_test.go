@@ -16,7 +16,7 @@ func TestTemplatesAreListed(t *testing.T) {
 			t.Fatalf("%s: %s, %+v", path, resp.Status, list)
 		}
 		base := list[0]
-		if base.TemplateID != "base" || len(base.Names) != 1 || base.MemoryMB != 512 || base.BuildStatus != gen.Ready || base.CreatedAt.IsZero() ||
+		if base.TemplateID != "base" || len(base.Names) != 1 || base.MemoryMB != 512 || base.BuildStatus != gen.BuildStatusReady || base.CreatedAt.IsZero() ||
 			!regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(base.BuildID) {
 			t.Errorf("%s: %+v", path, base)
 		}
@@ -58,7 +58,7 @@ func TestTagsOfATemplate(t *testing.T) {
 	if resp := call(t, h, "GET", "/templates/kept/tags", "", &tags); resp.StatusCode != http.StatusOK || len(tags) != 2 || tags[0].BuildID == tags[1].BuildID {
 		t.Errorf("%s, %+v", resp.Status, tags)
 	}
-	for path, want := range map[string]int{"/templates/other/tags": 404, "/templates/aliases/tags": 404, "/templates/base/builds": 501} {
+	for path, want := range map[string]int{"/templates/other/tags": 404, "/templates/aliases/tags": 404, "/templates/base/builds": 404} {
 		if resp := call(t, h, "GET", path, "", nil); resp.StatusCode != want {
 			t.Errorf("%s: %s, want %d", path, resp.Status, want)
 		}

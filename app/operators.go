@@ -15,6 +15,7 @@ import (
 	"cube/auth/cache"
 	"cube/auth/callback"
 	"cube/auth/decision"
+	"cube/build"
 	"cube/lifecycle"
 	"cube/store/sqlite"
 	"cube/telemetry"
@@ -67,6 +68,7 @@ type operators struct {
 	// Set before serve.
 	door      *auth.Door
 	sandboxes *lifecycle.Sandboxes
+	templates *build.Service
 	store     *sqlite.Store
 	trail     *audit.Log
 }
@@ -93,6 +95,7 @@ func listenForOperators(ctx context.Context, s Settings, log *slog.Logger) (*ope
 		Cache:     func() *cache.Stats { return o.door.Stats().Cache },
 		Shadow:    o.shadow,
 		Sandboxes: func() lifecycle.Gauges { return o.sandboxes.Gauges() },
+		Builds:    func() build.Gauges { return o.templates.Gauges() },
 		Audit:     o.audit,
 	})
 	o.server = &http.Server{

@@ -23,6 +23,7 @@ import (
 	"cube/audit"
 	"cube/auth"
 	"cube/auth/keys"
+	"cube/build"
 	"cube/engine/gvisor"
 	"cube/gateway"
 	"cube/history"
@@ -116,10 +117,16 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	defer door.Close()
 
 	quotas := quota.NewLedger(s.limits())
+	ofServer := []cube.Template{{ID: "base", Aliases: []string{"base"}, Snapshot: cube.BaseSnapshot, Resources: s.Resources()}}
+	templates, err := newTemplates(s, store, ofServer, seen, log)
+	if err != nil {
+		return err
+	}
 	config := lifecycle.Config{
 		Store:           store,
 		Engine:          engine,
-		Templates:       []cube.Template{{ID: "base", Aliases: []string{"base"}, Snapshot: cube.BaseSnapshot, Resources: s.Resources()}},
+		Templates:       ofServer,
+		Catalog:         templates,
 		MaxTimeout:      s.MaxTimeout,
 		PausedRetention: s.PausedRetention,
 		MaxSandboxes:    s.MaxSandboxes,
@@ -138,6 +145,10 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
 	}
 	sandboxes.FillPool("base")
+	if err := templates.Begin(ctx, noBuilder{}, sandboxes, engine); err != nil {
+		return fmt.Errorf("taking over the templates of the last run: %w", err)
+	}
+	defer templates.Close()
 
 	listener, err := net.Listen("tcp", s.Bind)
 	if err != nil {
@@ -154,7 +165,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	announce(ctx, log, s, listener.Addr(), own)
 	if operators != nil {
-		operators.door, operators.sandboxes, operators.store, operators.trail = door, sandboxes, store, trail
+		operators.door, operators.sandboxes, operators.templates, operators.store, operators.trail = door, sandboxes, templates, store, trail
 		defer operators.serve(log)()
 	}
 	var beside sync.WaitGroup
@@ -164,26 +175,31 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	beside.Go(func() { reloadOnHangup(reloading, s, reread, door, seen, quotas, log) })
 	defer beside.Wait()
 	defer stop()
-	return serve(ctx, newServer(handler(s, door, own, trail, traces, sandboxes, recorder, away.journal, log), log), listener)
+	return serve(ctx, newServer(handler(s, door, own, trail, traces, sandboxes, templates, recorder, away.journal, log), log), listener)
 }
 
 // handler is the way of a request: an id, then into a sandbox or through the
 // door to the API.
-func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, traces *telemetry.Traces, sandboxes *lifecycle.Sandboxes, recorder *history.Recorder, away *journal.Journal, log *slog.Logger) http.Handler {
+func handler(s Settings, door *auth.Door, own *keys.Keys, trail *audit.Log, traces *telemetry.Traces, sandboxes *lifecycle.Sandboxes, templates *build.Service, recorder *history.Recorder, away *journal.Journal, log *slog.Logger) http.Handler {
 	traffic := gateway.Config{Sandboxes: sandboxes, Domain: s.Domain, Log: log}
 	if trail != nil {
 		traffic.Observe = trail.Inside
 	}
 	intoSandboxes := gateway.New(traffic)
 	stripped := traces.Wrap(telemetry.RouteSandbox, door.Strip(intoSandboxes))
-	config := api.Config{Sandboxes: sandboxes, Domain: s.Domain, History: recorder, Journal: away, Log: log}
+	config := api.Config{Sandboxes: sandboxes, Templates: templates, Domain: s.Domain, History: recorder, Journal: away, Log: log}
 	if own != nil { // a nil *keys.Keys in it would be no nil
 		config.Keys = own
 	}
 	control := traces.Wrap(telemetry.RouteAPI, door.Wrap(api.New(config)))
+	uploads := api.Uploads{Templates: templates}
 	return requestid.Middleware(audit.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if intoSandboxes.Takes(r) {
 			stripped.ServeHTTP(w, r)
+			return
+		}
+		if uploads.Takes(r) {
+			uploads.ServeHTTP(w, r)
 			return
 		}
 		control.ServeHTTP(w, r)

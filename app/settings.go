@@ -43,6 +43,7 @@ type Settings struct {
 
 	NetworkSettings `embed:""`
 
+	TemplateSettings `embed:""`
 	RegistrySettings `embed:""`
 
 	LogLevel  string `env:"LOG_LEVEL" enum:"debug,info,warn,error" default:"info" group:"log" help:"How much to log: debug, info, warn or error."`
@@ -93,6 +94,8 @@ func (s *Settings) Validate() error {
 		{"--sandbox-pids", s.SandboxPids, 16},
 		{"--max-sandboxes", s.MaxSandboxes, 0},
 		{"--pool-size", s.PoolSize, 0},
+		{"--build-slots", s.BuildSlots, 0},
+		{"--max-templates", s.MaxTemplates, 0},
 	} {
 		if n.value < n.least {
 			return fmt.Errorf("%s %d: write %d or more", n.flag, n.value, n.least)

@@ -8,6 +8,7 @@ import (
 
 	"cube"
 	"cube/auth/decision"
+	"cube/build"
 	"cube/gateway"
 	"cube/internal/requestid"
 	"cube/lifecycle"
@@ -80,6 +81,26 @@ func (l *Log) Network(e gate.Event, owner cube.Owner) {
 	case e.Allowed:
 		r.Outcome = Allowed
 	}
+	l.write(r)
+}
+
+// templateActions are what is done to templates.
+var templateActions = map[build.EventKind]Action{
+	build.EventRequested: TemplateRequested, build.EventBuilt: TemplateBuilt, build.EventFailed: TemplateFailed,
+	build.EventChanged: TemplateChanged, build.EventDeleted: TemplateDeleted,
+}
+
+// Template records what was done to a template; ctx is of the request that did it,
+// if one did. It is made to be build's ServiceConfig.Observe.
+func (l *Log) Template(ctx context.Context, e build.Event) {
+	r := Record{
+		Time: e.At, Action: templateActions[e.Kind], Outcome: Done, RequestID: requestid.From(ctx), Remote: remoteOf(ctx),
+		OwnerSubject: e.Owner.Subject, OwnerTeam: e.Owner.Team, Template: string(e.Template), Build: string(e.Build),
+	}
+	if e.Kind == build.EventFailed {
+		r.Outcome = Failed
+	}
+	r.askedBy(cube.IdentityFrom(ctx))
 	l.write(r)
 }
 

@@ -27,11 +27,18 @@ const (
 	Ended      Action = "sandbox.ended"
 	Connected  Action = "network.connection" // where a sandbox wanted to go
 	Asked      Action = "network.question"   // for a name
+
+	TemplateRequested Action = "template.requested"
+	TemplateBuilt     Action = "template.built"
+	TemplateFailed    Action = "template.failed" // a build of it
+	TemplateChanged   Action = "template.changed"
+	TemplateDeleted   Action = "template.deleted"
 )
 
 // Actions are all of them.
 var Actions = []Action{
 	Decided, Shadowed, Created, TimeoutSet, Paused, NetworkSet, Resumed, Ended, Connected, Asked,
+	TemplateRequested, TemplateBuilt, TemplateFailed, TemplateChanged, TemplateDeleted,
 	Action(gateway.ProcessStarted), Action(gateway.ProcessConnected), Action(gateway.ProcessInput), Action(gateway.ProcessSignalled),
 	Action(gateway.FileRead), Action(gateway.FileWritten), Action(gateway.FileLooked), Action(gateway.FileMoved), Action(gateway.FileRemoved),
 	Action(gateway.DirectoryListed), Action(gateway.DirectoryMade), Action(gateway.DirectoryWatched), Action(gateway.FileComposed),
@@ -70,6 +77,7 @@ type Record struct {
 	OwnerSubject string     `json:"owner_subject,omitempty"`
 	OwnerTeam    string     `json:"owner_team,omitempty"`
 	Template     string     `json:"template,omitempty"`
+	Build        string     `json:"build,omitempty"` // of a template
 	Deadline     *time.Time `json:"deadline,omitempty"`
 
 	// Of a decision.

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,6 +32,7 @@ type agentSettings struct {
 	HostKey     string            `json:"hostKey"`
 	Timestamp   time.Time         `json:"timestamp"`
 	DefaultUser string            `json:"defaultUser"`
+	Workdir     string            `json:"defaultWorkdir,omitempty"`
 	SandboxID   cube.SandboxID    `json:"sandboxID"`
 	TemplateID  string            `json:"templateID"`
 	CABundle    string            `json:"caBundle,omitempty"`
@@ -55,7 +57,8 @@ func settleAgent(ctx context.Context, engine cube.Engine, sandbox cube.Sandbox, 
 		AccessToken: sandbox.AccessToken,
 		HostKey:     sandbox.HostKey,
 		Timestamp:   time.Now().UTC(),
-		DefaultUser: defaultUser,
+		DefaultUser: cmp.Or(sandbox.User, defaultUser),
+		Workdir:     sandbox.Workdir,
 		SandboxID:   sandbox.ID,
 		TemplateID:  string(sandbox.Template),
 		CABundle:    certificateOf(sandbox.Network.Authority),

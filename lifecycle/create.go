@@ -11,8 +11,8 @@ import (
 
 // CreateRequest is what a new sandbox shall be.
 type CreateRequest struct {
-	// Template is an id or an alias of a template, alone or with the tag
-	// ":default", or an id or a name of a snapshot of the caller's.
+	// Template is an id or an alias of a template, alone or with a tag, or an id or
+	// a name of a snapshot of the caller's.
 	Template string
 	// Timeout is the time from when it runs to its deadline, more than 0.
 	Timeout time.Duration
@@ -101,7 +101,17 @@ func (s *Sandboxes) create(ctx context.Context, req CreateRequest) (Created, err
 	}
 	s.foreground.Add(1)
 	defer s.foreground.Add(-1)
+	created, err := s.make(ctx, req, from)
+	if err == nil && s.catalog != nil {
+		s.catalog.Spawned(from.template)
+	}
+	return created, err
+}
+
+// make takes a sandbox from the pool, or starts one.
+func (s *Sandboxes) make(ctx context.Context, req CreateRequest, from origin) (Created, error) {
 	sandbox := newSandbox(req, from)
+	var err error
 	if sandbox.Network, err = s.authorised(sandbox.ID, sandbox.Network); err != nil {
 		return Created{}, err
 	}
@@ -189,6 +199,8 @@ func newSandbox(req CreateRequest, from origin) cube.Sandbox {
 		Owner:     req.caller.Owner(),
 		Account:   req.caller.Account(),
 		EnvVars:   from.with(req.EnvVars),
+		User:      from.user,
+		Workdir:   from.workdir,
 		Expiry:    req.Expiry,
 	}
 	sandbox.Expiry.Timeout = req.Timeout

@@ -54,6 +54,7 @@ func (s *Sandboxes) Fork(ctx context.Context, id cube.SandboxID, count int, time
 	from := origin{
 		snapshot: info.ID, hostKey: keyOfMemory(info.Memory, parent.HostKey),
 		template: parent.Template, alias: parent.Alias, resources: parent.Resources, envVars: parent.EnvVars,
+		user: parent.User, workdir: parent.Workdir,
 	}
 	request := CreateRequest{
 		Timeout: timeout, Secure: parent.AccessToken != "", Private: parent.TrafficToken != "",

@@ -30,7 +30,8 @@ import (
 type Config struct {
 	Store     cube.Store
 	Engine    cube.Engine
-	Templates []cube.Template
+	Templates []cube.Template // the server's own, for everybody
+	Catalog   Catalog         // those of users; nil for none
 	// MaxTimeout is how far ahead of now a deadline may be set. 0 means 24 h.
 	MaxTimeout time.Duration
 	// PausedRetention is how long a paused sandbox is kept before it ends. 0 means
@@ -83,6 +84,7 @@ const (
 type Sandboxes struct {
 	store        cube.Store
 	engine       cube.Engine
+	catalog      Catalog
 	maxTimeout   time.Duration
 	retention    time.Duration // of paused ones, 0 for ever
 	maxSandboxes int
@@ -117,8 +119,9 @@ type Sandboxes struct {
 // live is a sandbox from the moment when it first runs until nothing of it is
 // left; before, only its creator knows it.
 type live struct {
-	id    cube.SandboxID
-	owner cube.Owner
+	id       cube.SandboxID
+	owner    cube.Owner
+	template cube.TemplateID
 	// accessToken opens the agent, trafficToken the other ports; "" for open ones.
 	accessToken, trafficToken string
 	ingress                   cube.Ingress
@@ -148,6 +151,7 @@ func New(cfg Config) *Sandboxes {
 	s := &Sandboxes{
 		store:        cfg.Store,
 		engine:       cfg.Engine,
+		catalog:      cfg.Catalog,
 		templates:    map[string]cube.Template{},
 		maxTimeout:   cmp.Or(cfg.MaxTimeout, defaultMaxTimeout),
 		retention:    cfg.PausedRetention,
@@ -209,6 +213,7 @@ func newLive(sandbox cube.Sandbox) *live {
 	l := &live{
 		id:           sandbox.ID,
 		owner:        sandbox.Owner,
+		template:     sandbox.Template,
 		accessToken:  sandbox.AccessToken,
 		trafficToken: sandbox.TrafficToken,
 		ingress:      sandbox.Ingress,

@@ -52,7 +52,7 @@ func (s *Sandboxes) List(ctx context.Context, q Query) (Page, error) {
 	query := cube.SandboxQuery{
 		States:       rowStates(q.States),
 		Metadata:     q.Metadata,
-		Template:     s.templateID(q.Template),
+		Template:     s.templateID(ctx, q.Template),
 		Owner:        sees,
 		StartedAfter: q.StartedAfter,
 		Ascending:    q.Ascending,
@@ -97,7 +97,10 @@ func rowStates(asked []cube.State) []cube.State {
 
 // templateID is the id of a template that a user names. A name that is not
 // known stays as it is: a sandbox may be older than the list of templates.
-func (s *Sandboxes) templateID(name string) cube.TemplateID {
+func (s *Sandboxes) templateID(ctx context.Context, name string) cube.TemplateID {
+	if t, is, err := s.userTemplate(ctx, name); is && err == nil {
+		return t.ID
+	}
 	if t, ok := s.template(name); ok {
 		return t.ID
 	}

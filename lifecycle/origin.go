@@ -17,6 +17,8 @@ type origin struct {
 	alias     string
 	resources cube.Resources
 	envVars   map[string]string
+	user      string // who its processes are, and where, unless they say; "" for the agent's own
+	workdir   string
 	// template's own: sandboxes of it may be waiting in the pool.
 	pooled bool
 }
@@ -34,14 +36,11 @@ func (o origin) with(envVars map[string]string) map[string]string {
 // originOf finds a template, or a snapshot of the caller's, by what a user calls
 // it. Kinds: NotFound, Forbidden.
 func (s *Sandboxes) originOf(ctx context.Context, name string) (origin, error) {
+	if template, is, err := s.userTemplate(ctx, name); is || err != nil {
+		return ofTemplate(template), err
+	}
 	if template, ok := s.template(name); ok {
-		from := origin{
-			snapshot: template.Snapshot, template: template.ID, resources: template.Resources, pooled: true,
-		}
-		if len(template.Aliases) > 0 {
-			from.alias = template.Aliases[0]
-		}
-		return from, mayUse(ctx, name, namesOf(template))
+		return ofTemplate(template), mayUse(ctx, name, namesOf(template))
 	}
 	snapshot, err := s.findSnapshot(ctx, name)
 	if err != nil {
@@ -53,7 +52,7 @@ func (s *Sandboxes) originOf(ctx context.Context, name string) (origin, error) {
 	from := origin{
 		snapshot: snapshot.ID, hostKey: keyOfMemory(snapshot.Memory, snapshot.HostKey),
 		template: cube.TemplateID(snapshot.ID), alias: snapshot.Name,
-		resources: snapshot.Resources, envVars: snapshot.EnvVars,
+		resources: snapshot.Resources, envVars: snapshot.EnvVars, user: snapshot.User, workdir: snapshot.Workdir,
 	}
 	return from, mayUse(ctx, name, []string{string(snapshot.ID), snapshot.Name, string(snapshot.Template), snapshot.Alias})
 }
@@ -66,7 +65,7 @@ func (s *Sandboxes) template(name string) (cube.Template, bool) {
 	return t, ok
 }
 
-// Template returns the template that a name stands for, if the caller may use
+// Template returns the server's own template that a name stands for, if the caller may use
 // it. Kind: NotFound, Forbidden.
 func (s *Sandboxes) Template(ctx context.Context, name string) (cube.Template, error) {
 	t, known := s.template(name)
@@ -76,7 +75,7 @@ func (s *Sandboxes) Template(ctx context.Context, name string) (cube.Template, e
 	return t, mayUse(ctx, name, namesOf(t))
 }
 
-// Templates returns those that the caller may use, by their ids.
+// Templates returns the server's own that the caller may use, by their ids.
 func (s *Sandboxes) Templates(ctx context.Context) []cube.Template {
 	s.mu.Lock()
 	byID := map[cube.TemplateID]cube.Template{}

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"cube"
 )
@@ -87,6 +88,11 @@ func (s *Sandboxes) findAll(ctx context.Context) (found, error) {
 		if !f.whole[row.ID] {
 			s.log.Error("a snapshot is not there any more: sandboxes cannot be started from it", "snapshot", row.ID)
 		}
+	}
+	if err == nil && s.catalog != nil {
+		var named map[cube.SnapshotID]bool
+		named, err = s.catalog.Snapshots(ctx)
+		maps.Copy(f.kept, named)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

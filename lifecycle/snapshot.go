@@ -23,8 +23,12 @@ func (s *Sandboxes) CreateSnapshot(ctx context.Context, id cube.SandboxID, name 
 		if label, err = parseSnapshotName(name); err != nil {
 			return cube.Snapshot{}, err
 		}
-		if _, taken := s.template(label.name); taken || isSnapshotID(label.name) {
-			return cube.Snapshot{}, cube.Errorf(cube.Conflict, "The name %q belongs to a template of this server: choose another", label.name)
+		_, taken := s.template(label.name)
+		if _, is, err := s.userTemplate(ctx, label.name); is || cube.KindOf(err) == cube.Conflict && err != nil {
+			taken = true
+		}
+		if taken || isSnapshotID(label.name) {
+			return cube.Snapshot{}, cube.Errorf(cube.Conflict, "The name %q belongs to a template: choose another", label.name)
 		}
 	}
 	l, err := s.findFor(ctx, id)
@@ -39,7 +43,7 @@ func (s *Sandboxes) CreateSnapshot(ctx context.Context, id cube.SandboxID, name 
 		ID: info.ID, Name: label.name, Tag: cmp.Or(label.tag, cube.DefaultTag),
 		Sandbox: id, Template: s.origin(ctx, sandbox.Template), Alias: sandbox.Alias, Resources: sandbox.Resources,
 		CreatedAt: now(), Owner: owner, Memory: info.Memory, Bytes: info.Bytes,
-		HostKey: sandbox.HostKey, EnvVars: sandbox.EnvVars,
+		HostKey: sandbox.HostKey, EnvVars: sandbox.EnvVars, User: sandbox.User, Workdir: sandbox.Workdir,
 	}
 	if err := s.insertSnapshot(ctx, snapshot); err != nil {
 		s.spawn(func() { s.discard(id, info.ID) })

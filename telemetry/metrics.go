@@ -35,6 +35,7 @@ type Metrics struct {
 	ended     map[cube.EndReason]prometheus.Counter
 	network   map[bool]map[string]prometheus.Counter // by allowed and kind
 	bytes     map[string]prometheus.Counter          // by direction
+	builds    map[bool]prometheus.Observer           // by whether they succeeded
 }
 
 // The closed sets that are written down nowhere else.
@@ -76,13 +77,17 @@ func NewMetrics(s Sources) *Metrics {
 	ended := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cube_sandboxes_ended_total", Help: "Sandboxes that ended, by why; 'failed' never ran.",
 	}, []string{"reason"})
+	builds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "cube_build_seconds", Help: "Time that builds of templates took, by how they ended.",
+		Buckets: []float64{.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600},
+	}, []string{"outcome"})
 	network := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cube_network_decisions_total", Help: "What sandboxes wanted to reach through the gate, by kind and whether they could.",
 	}, []string{"kind", "result"})
 	carried := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cube_network_bytes_total", Help: "Bytes of connections through the gate that have ended.",
 	}, []string{"direction"})
-	registry.MustRegister(network, carried, requests, decisions, asked, created, ended, collector{s})
+	registry.MustRegister(network, carried, requests, decisions, asked, created, ended, builds, collector{s})
 
 	reasons := append(slices.Clone(decision.Reasons), other)
 	outcomes := append(slices.Clone(callback.Outcomes), other)
@@ -95,6 +100,7 @@ func NewMetrics(s Sources) *Metrics {
 		bytes:     each(directions, func(direction string) prometheus.Counter { return carried.WithLabelValues(direction) }),
 		ended:     each(ends, func(reason string) prometheus.Counter { return ended.WithLabelValues(reason) }),
 	}
+	m.builds = map[bool]prometheus.Observer{true: builds.WithLabelValues("ready"), false: builds.WithLabelValues("error")}
 	for allowed, result := range map[bool]string{true: "allowed", false: "refused"} {
 		m.requests[allowed] = each(reasons, func(reason string) prometheus.Counter { return requests.WithLabelValues(result, reason) })
 		m.network[allowed] = each(kinds, func(kind string) prometheus.Counter {
@@ -158,6 +164,9 @@ func (m *Metrics) Network(kind string, allowed, ended bool, up, down int64) {
 	m.bytes["up"].Add(float64(up))
 	m.bytes["down"].Add(float64(down))
 }
+
+// Built counts a template's build that ended.
+func (m *Metrics) Built(ready bool, took time.Duration) { m.builds[ready].Observe(took.Seconds()) }
 
 // Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {

@@ -110,7 +110,7 @@ func TestWhatIsCounted(t *testing.T) {
 func closed() map[string][]string {
 	words := map[string][]string{
 		"result":  {"allowed", "refused", "same", "identity", "allows_more", "refuses_more", "no_answer", "not_asked", other},
-		"outcome": {"allowed", "refused", "no_answer", "gone", other},
+		"outcome": {"allowed", "refused", "no_answer", "gone", "ready", "error", other},
 		"source":  {"callback", "key", "cache", "coalesced", "nobody", other},
 		"kind":    {"tcp", "tls", "http", "dns", other}, "direction": {"up", "down"},
 		"reason": {"deadline", "killed", "out_of_memory", "crashed", "lost", "failed", other},

@@ -6,6 +6,7 @@ import (
 	"cube/audit"
 	"cube/auth/cache"
 	"cube/auth/callback"
+	"cube/build"
 	"cube/lifecycle"
 )
 
@@ -17,6 +18,7 @@ type Sources struct {
 	Cache     func() *cache.Stats
 	Shadow    func() map[Shadow]uint64
 	Sandboxes func() lifecycle.Gauges
+	Builds    func() build.Gauges
 	Audit     func() *audit.Stats
 }
 
@@ -69,6 +71,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge("cube_sandboxes", "Sandboxes that run, those that start or end included.", s.Running)
 		gauge("cube_sandboxes_paused", "Sandboxes that are paused.", s.Paused)
 		gauge("cube_sandboxes_pooled", "Sandboxes that run and wait for whoever comes next.", s.Pooled)
+	}
+	if c.Builds != nil {
+		b := c.Builds()
+		gauge("cube_builds_running", "Builds of templates that run.", b.Running)
+		gauge("cube_builds_waiting", "Builds of templates that wait for a place.", b.Waiting)
 	}
 	if s := read(c.Audit); s != nil {
 		counter("cube_audit_lines_total", "Lines written to the audit log.", s.Lines)

@@ -7,6 +7,54 @@ import (
 	"time"
 )
 
+// Defines values for BuildLogEntryLevel.
+const (
+	BuildLogEntryLevelDebug BuildLogEntryLevel = "debug"
+	BuildLogEntryLevelError BuildLogEntryLevel = "error"
+	BuildLogEntryLevelInfo  BuildLogEntryLevel = "info"
+	BuildLogEntryLevelWarn  BuildLogEntryLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the BuildLogEntryLevel enum.
+func (e BuildLogEntryLevel) Valid() bool {
+	switch e {
+	case BuildLogEntryLevelDebug:
+		return true
+	case BuildLogEntryLevelError:
+		return true
+	case BuildLogEntryLevelInfo:
+		return true
+	case BuildLogEntryLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BuildStatus.
+const (
+	BuildStatusBuilding BuildStatus = "building"
+	BuildStatusError    BuildStatus = "error"
+	BuildStatusReady    BuildStatus = "ready"
+	BuildStatusWaiting  BuildStatus = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the BuildStatus enum.
+func (e BuildStatus) Valid() bool {
+	switch e {
+	case BuildStatusBuilding:
+		return true
+	case BuildStatusError:
+		return true
+	case BuildStatusReady:
+		return true
+	case BuildStatusWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	Ok HealthStatus = "ok"
@@ -16,6 +64,27 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ImageRegistryType.
+const (
+	Aws      ImageRegistryType = "aws"
+	Gcp      ImageRegistryType = "gcp"
+	Registry ImageRegistryType = "registry"
+)
+
+// Valid indicates whether the value is a known member of the ImageRegistryType enum.
+func (e ImageRegistryType) Valid() bool {
+	switch e {
+	case Aws:
+		return true
+	case Gcp:
+		return true
+	case Registry:
 		return true
 	default:
 		return false
@@ -136,21 +205,6 @@ func (e SandboxState) Valid() bool {
 	}
 }
 
-// Defines values for TemplateBuildStatus.
-const (
-	Ready TemplateBuildStatus = "ready"
-)
-
-// Valid indicates whether the value is a known member of the TemplateBuildStatus enum.
-func (e TemplateBuildStatus) Valid() bool {
-	switch e {
-	case Ready:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for GetTeamMetricsMaxParamsMetric.
 const (
 	ConcurrentSandboxes GetTeamMetricsMaxParamsMetric = "concurrent_sandboxes"
@@ -163,6 +217,90 @@ func (e GetTeamMetricsMaxParamsMetric) Valid() bool {
 	case ConcurrentSandboxes:
 		return true
 	case SandboxStartRate:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetBuildLogsParamsDirection.
+const (
+	GetBuildLogsParamsDirectionBackward GetBuildLogsParamsDirection = "backward"
+	GetBuildLogsParamsDirectionForward  GetBuildLogsParamsDirection = "forward"
+)
+
+// Valid indicates whether the value is a known member of the GetBuildLogsParamsDirection enum.
+func (e GetBuildLogsParamsDirection) Valid() bool {
+	switch e {
+	case GetBuildLogsParamsDirectionBackward:
+		return true
+	case GetBuildLogsParamsDirectionForward:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetBuildLogsParamsLevel.
+const (
+	GetBuildLogsParamsLevelDebug GetBuildLogsParamsLevel = "debug"
+	GetBuildLogsParamsLevelError GetBuildLogsParamsLevel = "error"
+	GetBuildLogsParamsLevelInfo  GetBuildLogsParamsLevel = "info"
+	GetBuildLogsParamsLevelWarn  GetBuildLogsParamsLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the GetBuildLogsParamsLevel enum.
+func (e GetBuildLogsParamsLevel) Valid() bool {
+	switch e {
+	case GetBuildLogsParamsLevelDebug:
+		return true
+	case GetBuildLogsParamsLevelError:
+		return true
+	case GetBuildLogsParamsLevelInfo:
+		return true
+	case GetBuildLogsParamsLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetBuildLogsParamsSource.
+const (
+	Persistent GetBuildLogsParamsSource = "persistent"
+	Temporary  GetBuildLogsParamsSource = "temporary"
+)
+
+// Valid indicates whether the value is a known member of the GetBuildLogsParamsSource enum.
+func (e GetBuildLogsParamsSource) Valid() bool {
+	switch e {
+	case Persistent:
+		return true
+	case Temporary:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetBuildStatusParamsLevel.
+const (
+	GetBuildStatusParamsLevelDebug GetBuildStatusParamsLevel = "debug"
+	GetBuildStatusParamsLevelError GetBuildStatusParamsLevel = "error"
+	GetBuildStatusParamsLevelInfo  GetBuildStatusParamsLevel = "info"
+	GetBuildStatusParamsLevelWarn  GetBuildStatusParamsLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the GetBuildStatusParamsLevel enum.
+func (e GetBuildStatusParamsLevel) Valid() bool {
+	switch e {
+	case GetBuildStatusParamsLevelDebug:
+		return true
+	case GetBuildStatusParamsLevelError:
+		return true
+	case GetBuildStatusParamsLevelInfo:
+		return true
+	case GetBuildStatusParamsLevelWarn:
 		return true
 	default:
 		return false
@@ -189,20 +327,97 @@ func (e ListSandboxesParamsOrder) Valid() bool {
 
 // Defines values for GetSandboxLogsV2ParamsDirection.
 const (
-	Backward GetSandboxLogsV2ParamsDirection = "backward"
-	Forward  GetSandboxLogsV2ParamsDirection = "forward"
+	GetSandboxLogsV2ParamsDirectionBackward GetSandboxLogsV2ParamsDirection = "backward"
+	GetSandboxLogsV2ParamsDirectionForward  GetSandboxLogsV2ParamsDirection = "forward"
 )
 
 // Valid indicates whether the value is a known member of the GetSandboxLogsV2ParamsDirection enum.
 func (e GetSandboxLogsV2ParamsDirection) Valid() bool {
 	switch e {
-	case Backward:
+	case GetSandboxLogsV2ParamsDirectionBackward:
 		return true
-	case Forward:
+	case GetSandboxLogsV2ParamsDirectionForward:
 		return true
 	default:
 		return false
 	}
+}
+
+// AssignedTags defines model for AssignedTags.
+type AssignedTags struct {
+	BuildID string   `json:"buildID"`
+	Tags    []string `json:"tags"`
+}
+
+// BuildInfo defines model for BuildInfo.
+type BuildInfo struct {
+	BuildID    string          `json:"buildID"`
+	LogEntries []BuildLogEntry `json:"logEntries"`
+
+	// Logs Always empty.
+	Logs []string `json:"logs"`
+
+	// Message Why it failed.
+	Message    string       `json:"message"`
+	Progress   int          `json:"progress"`
+	Reason     *BuildReason `json:"reason,omitempty"`
+	Status     BuildStatus  `json:"status"`
+	TemplateID string       `json:"templateID"`
+}
+
+// BuildLogEntry defines model for BuildLogEntry.
+type BuildLogEntry struct {
+	Level     BuildLogEntryLevel `json:"level"`
+	Message   string             `json:"message"`
+	Step      *string            `json:"step,omitempty"`
+	Timestamp time.Time          `json:"timestamp"`
+}
+
+// BuildLogEntryLevel defines model for BuildLogEntry.Level.
+type BuildLogEntryLevel string
+
+// BuildLogs defines model for BuildLogs.
+type BuildLogs struct {
+	Logs []BuildLogEntry `json:"logs"`
+}
+
+// BuildReason defines model for BuildReason.
+type BuildReason struct {
+	LogEntries []BuildLogEntry `json:"logEntries"`
+	Message    string          `json:"message"`
+	Step       *string         `json:"step,omitempty"`
+}
+
+// BuildStart defines model for BuildStart.
+type BuildStart struct {
+	Force     *bool   `json:"force,omitempty"`
+	FromImage *string `json:"fromImage,omitempty"`
+
+	// FromImageRegistry Credentials, which are not kept.
+	FromImageRegistry *ImageRegistry `json:"fromImageRegistry,omitempty"`
+	FromTemplate      *string        `json:"fromTemplate,omitempty"`
+	ReadyCmd          *string        `json:"readyCmd,omitempty"`
+	StartCmd          *string        `json:"startCmd,omitempty"`
+	Steps             *[]BuildStep   `json:"steps,omitempty"`
+}
+
+// BuildStatus defines model for BuildStatus.
+type BuildStatus string
+
+// BuildStep defines model for BuildStep.
+type BuildStep struct {
+	Args      *[]string `json:"args,omitempty"`
+	FilesHash *string   `json:"filesHash,omitempty"`
+	Force     *bool     `json:"force,omitempty"`
+
+	// Type COPY, RUN, ENV, WORKDIR or USER.
+	Type string `json:"type"`
+}
+
+// BuildUpload defines model for BuildUpload.
+type BuildUpload struct {
+	Present bool    `json:"present"`
+	Url     *string `json:"url,omitempty"`
 }
 
 // ConnectSandbox defines model for ConnectSandbox.
@@ -268,6 +483,20 @@ type IdentifierMaskingDetails struct {
 	// ValueLength Length behind the prefix.
 	ValueLength int `json:"valueLength"`
 }
+
+// ImageRegistry Credentials, which are not kept.
+type ImageRegistry struct {
+	AwsAccessKeyId     *string           `json:"awsAccessKeyId,omitempty"`
+	AwsRegion          *string           `json:"awsRegion,omitempty"`
+	AwsSecretAccessKey *string           `json:"awsSecretAccessKey,omitempty"`
+	Password           *string           `json:"password,omitempty"`
+	ServiceAccountJson *string           `json:"serviceAccountJson,omitempty"`
+	Type               ImageRegistryType `json:"type"`
+	Username           *string           `json:"username,omitempty"`
+}
+
+// ImageRegistryType defines model for ImageRegistry.Type.
+type ImageRegistryType string
 
 // ListedSandbox defines model for ListedSandbox.
 type ListedSandbox struct {
@@ -381,10 +610,80 @@ type NewTeamAPIKey struct {
 	Name string `json:"name"`
 }
 
+// NewTemplate defines model for NewTemplate.
+type NewTemplate struct {
+	Alias    *string `json:"alias,omitempty"`
+	Cpu      *int    `json:"cpu,omitempty"`
+	CpuCount *int    `json:"cpuCount,omitempty"`
+
+	// Dockerfile E2B's form.
+	Dockerfile *string    `json:"dockerfile,omitempty"`
+	Env        *StringMap `json:"env,omitempty"`
+
+	// ExposedPorts Without probePort, the first is asked.
+	ExposedPorts *[]int  `json:"exposedPorts,omitempty"`
+	Force        *bool   `json:"force,omitempty"`
+	Image        *string `json:"image,omitempty"`
+
+	// InstanceType Not looked at.
+	InstanceType *string `json:"instanceType,omitempty"`
+
+	// Memory MiB.
+	Memory           *int    `json:"memory,omitempty"`
+	MemoryMB         *int    `json:"memoryMB,omitempty"`
+	ProbePath        *string `json:"probePath,omitempty"`
+	ProbePort        *int    `json:"probePort,omitempty"`
+	ReadyCmd         *string `json:"readyCmd,omitempty"`
+	RegistryPassword *string `json:"registryPassword,omitempty"`
+	RegistryUsername *string `json:"registryUsername,omitempty"`
+	StartCmd         *string `json:"startCmd,omitempty"`
+	TeamID           *string `json:"teamID,omitempty"`
+
+	// TemplateID Cube's form, with the fields below: the template's name.
+	TemplateID *string `json:"templateID,omitempty"`
+
+	// WritableLayerSize 2G or 512M.
+	WritableLayerSize *string `json:"writableLayerSize,omitempty"`
+}
+
+// NewTemplateV2 defines model for NewTemplateV2.
+type NewTemplateV2 struct {
+	Alias    *string `json:"alias,omitempty"`
+	CpuCount *int    `json:"cpuCount,omitempty"`
+	MemoryMB *int    `json:"memoryMB,omitempty"`
+	TeamID   *string `json:"teamID,omitempty"`
+}
+
+// NewTemplateV3 defines model for NewTemplateV3.
+type NewTemplateV3 struct {
+	// Alias The older name of name.
+	Alias    *string `json:"alias,omitempty"`
+	CpuCount *int    `json:"cpuCount,omitempty"`
+	MemoryMB *int    `json:"memoryMB,omitempty"`
+
+	// MinFreeDiskMb What its sandboxes may write.
+	MinFreeDiskMb *int `json:"minFreeDiskMb,omitempty"`
+
+	// Name alias, alias:tag or namespace/alias:tag.
+	Name   *string   `json:"name,omitempty"`
+	Tags   *[]string `json:"tags,omitempty"`
+	TeamID *string   `json:"teamID,omitempty"`
+}
+
 // PauseSandbox defines model for PauseSandbox.
 type PauseSandbox struct {
 	// Memory False keeps the files alone.
 	Memory *bool `json:"memory,omitempty"`
+}
+
+// RequestedTemplate defines model for RequestedTemplate.
+type RequestedTemplate struct {
+	Aliases    []string `json:"aliases"`
+	BuildID    string   `json:"buildID"`
+	Names      []string `json:"names"`
+	Public     bool     `json:"public"`
+	Tags       []string `json:"tags"`
+	TemplateID string   `json:"templateID"`
 }
 
 // ResumedSandbox defines model for ResumedSandbox.
@@ -606,6 +905,20 @@ type SnapshotInfo struct {
 // StringMap defines model for StringMap.
 type StringMap map[string]string
 
+// TagAssignment defines model for TagAssignment.
+type TagAssignment struct {
+	Tags []string `json:"tags"`
+
+	// Target name, name:tag or name:buildID.
+	Target string `json:"target"`
+}
+
+// TagDeletion defines model for TagDeletion.
+type TagDeletion struct {
+	Name string   `json:"name"`
+	Tags []string `json:"tags"`
+}
+
 // Team defines model for Team.
 type Team struct {
 	ApiKey    string `json:"apiKey"`
@@ -640,35 +953,75 @@ type Template struct {
 	BuildCount int      `json:"buildCount"`
 
 	// BuildID Names what it was made into.
-	BuildID     string              `json:"buildID"`
-	BuildStatus TemplateBuildStatus `json:"buildStatus"`
-	CpuCount    int                 `json:"cpuCount"`
-	CreatedAt   time.Time           `json:"createdAt"`
+	BuildID     string      `json:"buildID"`
+	BuildStatus BuildStatus `json:"buildStatus"`
+	CpuCount    int         `json:"cpuCount"`
+	CreatedAt   time.Time   `json:"createdAt"`
 
 	// CreatedBy Always null.
-	CreatedBy   *map[string]interface{} `json:"createdBy"`
-	DiskSizeMB  int                     `json:"diskSizeMB"`
-	EnvdVersion string                  `json:"envdVersion"`
+	CreatedBy     *map[string]interface{} `json:"createdBy"`
+	DiskSizeMB    int                     `json:"diskSizeMB"`
+	EnvdVersion   string                  `json:"envdVersion"`
+	LastError     *string                 `json:"lastError,omitempty"`
+	LastSpawnedAt *time.Time              `json:"lastSpawnedAt"`
+	MemoryMB      int                     `json:"memoryMB"`
+	Names         []string                `json:"names"`
+	Public        bool                    `json:"public"`
+	SpawnCount    int64                   `json:"spawnCount"`
 
-	// LastSpawnedAt Always null.
-	LastSpawnedAt *time.Time `json:"lastSpawnedAt"`
-	MemoryMB      int        `json:"memoryMB"`
-	Names         []string   `json:"names"`
-	Public        bool       `json:"public"`
-
-	// SpawnCount Not counted.
-	SpawnCount int64     `json:"spawnCount"`
+	// Status Cube's word for it: READY, BUILDING or FAILED.
+	Status     string    `json:"status"`
 	TemplateID string    `json:"templateID"`
 	UpdatedAt  time.Time `json:"updatedAt"`
 }
-
-// TemplateBuildStatus defines model for Template.BuildStatus.
-type TemplateBuildStatus string
 
 // TemplateAlias defines model for TemplateAlias.
 type TemplateAlias struct {
 	Public     bool   `json:"public"`
 	TemplateID string `json:"templateID"`
+}
+
+// TemplateBuild defines model for TemplateBuild.
+type TemplateBuild struct {
+	BuildID     string      `json:"buildID"`
+	CpuCount    int         `json:"cpuCount"`
+	CreatedAt   time.Time   `json:"createdAt"`
+	DiskSizeMB  *int        `json:"diskSizeMB,omitempty"`
+	EnvdVersion *string     `json:"envdVersion,omitempty"`
+	FinishedAt  *time.Time  `json:"finishedAt,omitempty"`
+	MemoryMB    int         `json:"memoryMB"`
+	Status      BuildStatus `json:"status"`
+	UpdatedAt   time.Time   `json:"updatedAt"`
+}
+
+// TemplateJob defines model for TemplateJob.
+type TemplateJob struct {
+	Aliases      []string                `json:"aliases"`
+	BuildCount   int                     `json:"buildCount"`
+	BuildID      string                  `json:"buildID"`
+	CpuCount     int                     `json:"cpuCount"`
+	CreatedAt    time.Time               `json:"createdAt"`
+	CreatedBy    *map[string]interface{} `json:"createdBy"`
+	DiskSizeMB   int                     `json:"diskSizeMB"`
+	EnvdVersion  string                  `json:"envdVersion"`
+	ErrorMessage *string                 `json:"errorMessage,omitempty"`
+
+	// JobID The build's id.
+	JobID         string     `json:"jobID"`
+	LastSpawnedAt *time.Time `json:"lastSpawnedAt"`
+	MemoryMB      int        `json:"memoryMB"`
+	Names         []string   `json:"names"`
+
+	// Phase WAITING, BUILDING, READY or FAILED.
+	Phase      string `json:"phase"`
+	Progress   int    `json:"progress"`
+	Public     bool   `json:"public"`
+	SpawnCount int64  `json:"spawnCount"`
+
+	// Status READY, BUILDING or FAILED.
+	Status     string    `json:"status"`
+	TemplateID string    `json:"templateID"`
+	UpdatedAt  time.Time `json:"updatedAt"`
 }
 
 // TemplateTag defines model for TemplateTag.
@@ -679,14 +1032,44 @@ type TemplateTag struct {
 	Tag       string    `json:"tag"`
 }
 
+// TemplateUpdate defines model for TemplateUpdate.
+type TemplateUpdate struct {
+	Public *bool `json:"public,omitempty"`
+}
+
+// TemplateWithBuilds defines model for TemplateWithBuilds.
+type TemplateWithBuilds struct {
+	Aliases       []string        `json:"aliases"`
+	Builds        []TemplateBuild `json:"builds"`
+	CreatedAt     time.Time       `json:"createdAt"`
+	LastError     *string         `json:"lastError,omitempty"`
+	LastSpawnedAt *time.Time      `json:"lastSpawnedAt"`
+	Names         []string        `json:"names"`
+	Public        bool            `json:"public"`
+	SpawnCount    int64           `json:"spawnCount"`
+
+	// Status READY, BUILDING or FAILED.
+	Status     string    `json:"status"`
+	TemplateID string    `json:"templateID"`
+	UpdatedAt  time.Time `json:"updatedAt"`
+}
+
 // UpdateTeamAPIKey defines model for UpdateTeamAPIKey.
 type UpdateTeamAPIKey struct {
 	// Name As of a new key.
 	Name string `json:"name"`
 }
 
+// UpdatedTemplate defines model for UpdatedTemplate.
+type UpdatedTemplate struct {
+	Names []string `json:"names"`
+}
+
 // ApiKeyID defines model for apiKeyID.
 type ApiKeyID = string
+
+// BuildID defines model for buildID.
+type BuildID = string
 
 // IdempotencyKey defines model for idempotencyKey.
 type IdempotencyKey = string
@@ -699,6 +1082,9 @@ type SandboxID = string
 
 // TeamID defines model for teamID.
 type TeamID = string
+
+// TemplateID defines model for templateID.
+type TemplateID = string
 
 // ConnectedSandbox defines model for ConnectedSandbox.
 type ConnectedSandbox = Sandbox
@@ -814,6 +1200,54 @@ type ListTemplatesParams struct {
 	TeamID *string `form:"teamID,omitempty" json:"teamID,omitempty"`
 }
 
+// GetTemplateParams defines parameters for GetTemplate.
+type GetTemplateParams struct {
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// NextToken The X-Next-Token of the page before.
+	NextToken *string `form:"nextToken,omitempty" json:"nextToken,omitempty"`
+}
+
+// GetBuildLogsParams defines parameters for GetBuildLogs.
+type GetBuildLogsParams struct {
+	// Cursor Unix milliseconds to begin with.
+	Cursor *int64 `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit 100 at the most.
+	Limit     *int                         `form:"limit,omitempty" json:"limit,omitempty"`
+	Direction *GetBuildLogsParamsDirection `form:"direction,omitempty" json:"direction,omitempty"`
+
+	// Level At least so grave.
+	Level *GetBuildLogsParamsLevel `form:"level,omitempty" json:"level,omitempty"`
+
+	// Source Both are the same here.
+	Source *GetBuildLogsParamsSource `form:"source,omitempty" json:"source,omitempty"`
+}
+
+// GetBuildLogsParamsDirection defines parameters for GetBuildLogs.
+type GetBuildLogsParamsDirection string
+
+// GetBuildLogsParamsLevel defines parameters for GetBuildLogs.
+type GetBuildLogsParamsLevel string
+
+// GetBuildLogsParamsSource defines parameters for GetBuildLogs.
+type GetBuildLogsParamsSource string
+
+// GetBuildStatusParams defines parameters for GetBuildStatus.
+type GetBuildStatusParams struct {
+	// LogsOffset How many lines to leave out.
+	LogsOffset *int `form:"logsOffset,omitempty" json:"logsOffset,omitempty"`
+
+	// Limit 100 at the most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Level At least so grave.
+	Level *GetBuildStatusParamsLevel `form:"level,omitempty" json:"level,omitempty"`
+}
+
+// GetBuildStatusParamsLevel defines parameters for GetBuildStatus.
+type GetBuildStatusParamsLevel string
+
 // ListSandboxesParams defines parameters for ListSandboxes.
 type ListSandboxesParams struct {
 	// Metadata Pairs that a sandbox must have, as a query string within the query:
@@ -866,6 +1300,9 @@ type ListTemplatesV2Params struct {
 	// TeamID None but the caller's own.
 	TeamID *string `form:"teamID,omitempty" json:"teamID,omitempty"`
 	Limit  *int    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// NextToken The X-Next-Token of the page before.
+	NextToken *string `form:"nextToken,omitempty" json:"nextToken,omitempty"`
 }
 
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
@@ -903,8 +1340,35 @@ type CreateSnapshotJSONRequestBody = NewSnapshot
 // SetSandboxTimeoutJSONRequestBody defines body for SetSandboxTimeout for application/json ContentType.
 type SetSandboxTimeoutJSONRequestBody = SandboxTimeout
 
+// CreateTemplateJSONRequestBody defines body for CreateTemplate for application/json ContentType.
+type CreateTemplateJSONRequestBody = NewTemplate
+
+// DeleteTagsJSONRequestBody defines body for DeleteTags for application/json ContentType.
+type DeleteTagsJSONRequestBody = TagDeletion
+
+// AssignTagsJSONRequestBody defines body for AssignTags for application/json ContentType.
+type AssignTagsJSONRequestBody = TagAssignment
+
+// UpdateTemplateJSONRequestBody defines body for UpdateTemplate for application/json ContentType.
+type UpdateTemplateJSONRequestBody = TemplateUpdate
+
+// RebuildTemplateJSONRequestBody defines body for RebuildTemplate for application/json ContentType.
+type RebuildTemplateJSONRequestBody = NewTemplate
+
 // CreateSandboxV2JSONRequestBody defines body for CreateSandboxV2 for application/json ContentType.
 type CreateSandboxV2JSONRequestBody = NewSandbox
 
 // ConnectSandboxV2JSONRequestBody defines body for ConnectSandboxV2 for application/json ContentType.
 type ConnectSandboxV2JSONRequestBody = ConnectSandbox
+
+// CreateTemplateV2JSONRequestBody defines body for CreateTemplateV2 for application/json ContentType.
+type CreateTemplateV2JSONRequestBody = NewTemplateV2
+
+// UpdateTemplateV2JSONRequestBody defines body for UpdateTemplateV2 for application/json ContentType.
+type UpdateTemplateV2JSONRequestBody = TemplateUpdate
+
+// StartBuildV2JSONRequestBody defines body for StartBuildV2 for application/json ContentType.
+type StartBuildV2JSONRequestBody = BuildStart
+
+// CreateTemplateV3JSONRequestBody defines body for CreateTemplateV3 for application/json ContentType.
+type CreateTemplateV3JSONRequestBody = NewTemplateV3
