@@ -189,6 +189,7 @@ func (e *Engine) Close() error {
 	e.close()
 	e.watching.Wait()
 	e.checking.Wait()
+	e.network.close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.sandboxes) > 0 {

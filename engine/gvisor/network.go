@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,8 @@ type network struct {
 
 	rules sync.Mutex // held while the table changes; guards what follows
 	held  map[int]held
-	turn  int // of the next chain
+	conn  *nftables.Conn // nil for none; see open
+	turn  int            // of the next chain
 }
 
 // linkBits is the length of the prefix that one sandbox gets.

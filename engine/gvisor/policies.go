@@ -52,7 +52,7 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 			return cube.WrapError(cube.Invalid, err, "the network policy cannot be used: %s", err)
 		}
 	}
-	c, err := nftables.New()
+	c, err := n.open()
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,7 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 		n.turn++
 		next.chain = fmt.Sprintf("%x-%x", link, n.turn)
 		if err := addPolicyChain(c, t, next.chain, allowed, denied); err != nil {
+			n.hangUp()
 			return err
 		}
 		to = &expr.Verdict{Kind: expr.VerdictJump, Chain: next.chain}
@@ -79,10 +80,11 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 	err = errors.Join(err, changeMember(c, t, gatedSet, elements, old.gated, next.gated))
 	err = errors.Join(err, changeMember(c, t, proxiedSet, elements, old.proxied, next.proxied))
 	if err != nil {
+		n.hangUp()
 		return err
 	}
 	removePolicyChain(c, t, old.chain)
-	if err := c.Flush(); err != nil {
+	if err := n.commit(c); err != nil {
 		return fmt.Errorf("installing the sandbox's firewall rules: %w", err)
 	}
 	n.held[link] = next
@@ -101,7 +103,7 @@ func (n *network) forget(link int) error {
 	if !had {
 		return nil
 	}
-	c, err := nftables.New()
+	c, err := n.open()
 	if err != nil {
 		return err
 	}
@@ -114,15 +116,53 @@ func (n *network) forget(link int) error {
 		changeMember(c, t, proxiedSet, elements, old.proxied, false),
 	)
 	if err != nil {
+		n.hangUp()
 		return err
 	}
 	removePolicyChain(c, t, old.chain)
 	// They are gone if another server has made the table anew.
-	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := n.commit(c); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("removing the sandbox's firewall rules: %w", err)
 	}
 	delete(n.held, link)
 	return nil
+}
+
+// open returns the one connection to the kernel's rules, which is kept: when one
+// is closed, the kernel waits until what was removed by anybody is gone. n.rules is
+// held, here and in commit.
+func (n *network) open() (*nftables.Conn, error) {
+	if n.conn != nil {
+		return n.conn, nil
+	}
+	var err error
+	n.conn, err = nftables.New(nftables.AsLasting())
+	return n.conn, err
+}
+
+// commit does all that was asked for, or nothing. After an error there may be
+// answers that nobody has read, so the next one gets another connection.
+func (n *network) commit(c *nftables.Conn) error {
+	err := c.Flush()
+	if err != nil {
+		n.hangUp()
+	}
+	return err
+}
+
+// hangUp closes the connection, if there is one.
+func (n *network) hangUp() {
+	if n.conn != nil {
+		_ = n.conn.CloseLasting()
+		n.conn = nil
+	}
+}
+
+// close ends what the network holds of the server's own.
+func (n *network) close() {
+	n.rules.Lock()
+	defer n.rules.Unlock()
+	n.hangUp()
 }
 
 func addPolicyChain(c *nftables.Conn, t *nftables.Table, name string, allowed, denied []string) error {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cube"
+	"cube/engine/gvisor/launch"
 	"cube/internal/testhost"
 	"cube/network/gate"
 )
@@ -185,5 +186,94 @@ except OSError:
 END`, strings.TrimSuffix(testhost.NameServerAddr, ":53")))
 	if err != nil || strings.TrimSpace(out) != "closed" {
 		t.Errorf("a foreign name server answers %q (%v)", out, err)
+	}
+}
+
+// What a sandbox tries at the gate itself, or in another's name, leads nowhere.
+func TestNoWayAroundTheGate(t *testing.T) {
+	e := openGated(t, dataDir(t))
+	id := started(t, e, func(r *cube.StartRequest) {
+		r.Network = cube.NetworkPolicy{AllowOut: []string{testhost.GoodName}, DenyOut: []string{"0.0.0.0/0"}}
+	})
+	open := started(t, e)
+	link := func(id cube.SandboxID) launch.Network {
+		r, _ := e.lookup(id)
+		return e.network.describe(r.Link)
+	}
+	host, neighbour := link(id).Host.Addr(), link(open).Guest.Addr()
+	for what, arguments := range map[string]string{
+		"the gate's port":                  fmt.Sprintf("--max-time 1 -H 'Host: good.example' http://%s:%d/who", host, e.cfg.Gate.Port()),
+		"the resolver's port":              fmt.Sprintf("--max-time 1 http://%s:%d/", host, e.cfg.Gate.NamePort()),
+		"a name server by TCP":             "--max-time 1 telnet://" + testhost.NameServerAddr,
+		"a neighbour":                      fmt.Sprintf("--max-time 1 http://%s:49983/", neighbour),
+		"the name server's address, by 80": "--max-time 1 http://" + launch.NameServer + "/",
+	} {
+		if got := ask(t, e, id, arguments); got != "closed" {
+			t.Errorf("%s answers %q", what, got)
+		}
+	}
+	// In the name of a neighbour that may reach all.
+	const spoof = `ip addr add %[1]s/32 dev eth0 2>/dev/null || ifconfig eth0:1 %[1]s 2>/dev/null
+curl -sS --max-time 1 --interface %[1]s http://%[2]s/who 2>/dev/null || echo closed
+python3 - <<'END'
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+try:
+    s.bind(("%[1]s", 0))
+    s.sendto(b"\0\1\1\0\0\1\0\0\0\0\0\0\3bad\7example\0\0\1\0\1", ("%[3]s", 53))
+    print(len(s.recv(512)))
+except OSError:
+    print("closed")
+END`
+	out, err := shell(t.Context(), e, id, fmt.Sprintf(spoof, neighbour, testhost.BadAddr, launch.NameServer))
+	if err != nil || strings.TrimSpace(out) != "closed\nclosed" {
+		t.Errorf("in a neighbour's name there comes %q (%v)", out, err)
+	}
+	// The neighbour has lost nothing by it.
+	if got := ask(t, e, open, "http://"+testhost.BadAddr+"/who"); got != testhost.BadAddr+" "+testhost.BadAddr {
+		t.Errorf("the neighbour gets %q", got)
+	}
+}
+
+// An update of one sandbox's rules, among many with as many.
+func BenchmarkPolicyOfOneAmongMany(b *testing.B) {
+	n, err := openNetwork(netip.MustParsePrefix("10.213.0.0/16"), "cubebench", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { n.close(); _ = removeRules("cubebench") })
+	policy := func(turn int) (p cube.NetworkPolicy) {
+		for i := range 50 {
+			p.DenyOut = append(p.DenyOut, fmt.Sprintf("203.%d.%d.0/24", turn%200, 2*i))
+		}
+		return p
+	}
+	for link := range 1000 {
+		if err := n.hold("i00000000000000000000", link, true, policy(link)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		n.turn++
+		if err := n.hold("i00000000000000000000", 500, true, policy(n.turn)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The rules of a new sandbox without any of its own.
+func BenchmarkPolicyOfANewOne(b *testing.B) {
+	n, err := openNetwork(netip.MustParsePrefix("10.213.0.0/16"), "cubebench", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { n.close(); _ = removeRules("cubebench") })
+	link := 0
+	for b.Loop() {
+		link++
+		if err := n.hold("i00000000000000000000", link%10_000, true, cube.NetworkPolicy{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
