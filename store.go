@@ -20,8 +20,9 @@ type Store interface {
 	// Network and End of the row of s.ID, if its state is from. A sandbox that goes from Starting
 	// to Killing never ran, so that row gives its key free in the same write. One
 	// that becomes Gone loses its EnvVars, Metadata and Network: rows of ended ones are many,
-	// and these may be large and secret. One that becomes Paused does so for good:
-	// the write outlives the machine's power too. Kinds: NotFound, Conflict (its
+	// and these may be large and secret. One that becomes Paused does so for good,
+	// and one that was Resuming, whose snapshot goes next: the write outlives the
+	// machine's power too. Kinds: NotFound, Conflict (its
 	// state is another; nothing was written).
 	UpdateSandbox(ctx context.Context, from State, s Sandbox) error
 

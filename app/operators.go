@@ -16,6 +16,7 @@ import (
 	"cube/auth/callback"
 	"cube/auth/decision"
 	"cube/build"
+	"cube/engine/gvisor"
 	"cube/lifecycle"
 	"cube/store/sqlite"
 	"cube/telemetry"
@@ -71,6 +72,7 @@ type operators struct {
 	templates *build.Service
 	store     *sqlite.Store
 	trail     *audit.Log
+	engine    *gvisor.Engine
 }
 
 // headerTimeout and answerTimeout bound a request of an operator.
@@ -97,6 +99,7 @@ func listenForOperators(ctx context.Context, s Settings, log *slog.Logger) (*ope
 		Sandboxes: func() lifecycle.Gauges { return o.sandboxes.Gauges() },
 		Builds:    func() build.Gauges { return o.templates.Gauges() },
 		Audit:     o.audit,
+		Packed:    o.packed,
 	})
 	o.server = &http.Server{
 		Handler: admin.Handler(admin.Config{
@@ -123,6 +126,11 @@ func (o *operators) shadow() map[telemetry.Shadow]uint64 {
 		words[telemetry.Shadow(result)] = n
 	}
 	return words
+}
+
+func (o *operators) packed() *telemetry.Packed {
+	s := o.engine.Packed()
+	return &telemetry.Packed{Content: s.Plain, Unique: s.Unique, Disk: s.Disk}
 }
 
 func (o *operators) audit() *audit.Stats {

@@ -73,7 +73,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return err
 	}
 	defer closing("the gate", out.Close)
-	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, Log: log})
+	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Log: log})
 	if err != nil {
 		return fmt.Errorf("this machine cannot run sandboxes ('cube-api doctor' tells more): %w", err)
 	}
@@ -165,7 +165,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	announce(ctx, log, s, listener.Addr(), own)
 	if operators != nil {
-		operators.door, operators.sandboxes, operators.templates, operators.store, operators.trail = door, sandboxes, templates, store, trail
+		operators.door, operators.sandboxes, operators.templates, operators.store, operators.trail, operators.engine = door, sandboxes, templates, store, trail, engine
 		defer operators.serve(log)()
 	}
 	var beside sync.WaitGroup

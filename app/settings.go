@@ -46,6 +46,9 @@ type Settings struct {
 	TemplateSettings `embed:""`
 	RegistrySettings `embed:""`
 
+	SnapshotPackAfter time.Duration `env:"CUBE_SNAPSHOT_PACK_AFTER" default:"24h" group:"sandboxes" help:"How long after its last use a snapshot, that of a paused sandbox included, is packed: compressed, and what several have is kept once. It takes less of the disk and longer to start from; 0 for never."`
+	SnapshotKeyFile   string        `env:"CUBE_SNAPSHOT_KEY_FILE" placeholder:"FILE" group:"sandboxes" help:"Encrypt snapshots with the key in this file: 32 bytes, as 'openssl rand -hex 32' gives. Older keys on further lines open what was kept with them. All snapshots are packed then."`
+
 	LogLevel  string `env:"LOG_LEVEL" enum:"debug,info,warn,error" default:"info" group:"log" help:"How much to log: debug, info, warn or error."`
 	LogFormat string `env:"LOG_FORMAT" enum:"text,json" default:"text" group:"log" help:"Form of a log line: text or json."`
 }
@@ -82,6 +85,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.PausedRetention < 0 {
 		return fmt.Errorf("--paused-retention %s: write how long paused sandboxes are kept, such as 720h, or 0 for ever", s.PausedRetention)
+	}
+	if s.SnapshotPackAfter < 0 {
+		return fmt.Errorf("--snapshot-pack-after %s: write how long after their last use snapshots are packed, such as 24h, or 0 for never", s.SnapshotPackAfter)
 	}
 	for _, n := range []struct {
 		flag  string

@@ -20,6 +20,14 @@ type Sources struct {
 	Sandboxes func() lifecycle.Gauges
 	Builds    func() build.Gauges
 	Audit     func() *audit.Stats
+	Packed    func() *Packed
+}
+
+// Packed is how much is in packed snapshots, in bytes.
+type Packed struct {
+	Content int64 // of all of them
+	Unique  int64 // of that, what is kept once
+	Disk    int64 // that it takes, compressed
 }
 
 // Shadow is how an answer of the shadow callback compares with the first's.
@@ -76,6 +84,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		b := c.Builds()
 		gauge("cube_builds_running", "Builds of templates that run.", b.Running)
 		gauge("cube_builds_waiting", "Builds of templates that wait for a place.", b.Waiting)
+	}
+	if s := read(c.Packed); s != nil {
+		gauge("cube_snapshots_packed_bytes", "Bytes of all packed snapshots together.", int(s.Content))
+		gauge("cube_snapshots_packed_unique_bytes", "Bytes of packed snapshots that are kept, what several have once.", int(s.Unique))
+		gauge("cube_snapshots_packed_disk_bytes", "Bytes that packed snapshots take on the disk.", int(s.Disk))
 	}
 	if s := read(c.Audit); s != nil {
 		counter("cube_audit_lines_total", "Lines written to the audit log.", s.Lines)

@@ -44,6 +44,9 @@ func (e *Engine) Checkpoint(ctx context.Context, req cube.CheckpointRequest) (cu
 	if req.Layer {
 		return e.keepLayer(ctx, req, r, final)
 	}
+	if e.packed.sealed() {
+		return e.keepSealed(ctx, req, r, final)
+	}
 	tmp := filepath.Join(e.snapshotsDir(), tmpPrefix+string(req.Snapshot))
 	if err := os.RemoveAll(tmp); err != nil { // of a helper that was killed
 		return cube.SnapshotInfo{}, fmt.Errorf("removing a half-written snapshot: %w", err)

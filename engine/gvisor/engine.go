@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"cube"
 	"cube/engine/gvisor/launch"
@@ -41,7 +42,12 @@ type Config struct {
 	// Gate is where connections go that addresses alone do not decide, and
 	// questions for names. nil for none: there are no names then.
 	Gate *gate.Gate
-	Log  *slog.Logger
+	// SnapshotKeys is a file of keys with which snapshots are encrypted; "" for
+	// none. See chunks.ReadKeys.
+	SnapshotKeys string
+	// PackAfter is after how long without use a snapshot is packed; 0 for never.
+	PackAfter time.Duration
+	Log       *slog.Logger
 }
 
 // Engine implements cube.Engine.
@@ -59,6 +65,7 @@ type Engine struct {
 	starting  map[cube.SnapshotID]int     // starts that are at work, by what they start from
 	writing   map[cube.SnapshotID]bool    // checkpoints that are at work
 	layers    layers
+	packed    packed
 
 	closing  context.Context // ends with Close
 	close    context.CancelFunc
@@ -121,6 +128,9 @@ func New(cfg Config) (*Engine, error) {
 	if err := os.MkdirAll(e.dir(""), 0o711); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
+	if err := e.openPacked(); err != nil {
+		return nil, err
+	}
 	agent, err := embedded("envd")
 	if err != nil {
 		return nil, err
@@ -143,7 +153,11 @@ func New(cfg Config) (*Engine, error) {
 		_ = e.cgroups.close() // those that hold sandboxes stay
 		return nil, err
 	}
-	return e, e.adopt()
+	if err := e.adopt(); err != nil {
+		return e, err
+	}
+	e.watching.Go(e.packIdle)
+	return e, nil
 }
 
 // adopt remembers the sandboxes that run and removes what belongs to none.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -104,7 +105,7 @@ func (e *Engine) Snapshots(context.Context) ([]cube.SnapshotInfo, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed in the meantime
 		}
-		list = append(list, cube.SnapshotInfo{ID: cube.SnapshotID(entry.Name()), Memory: m.Memory, Bytes: m.Bytes()})
+		list = append(list, cube.SnapshotInfo{ID: cube.SnapshotID(entry.Name()), Memory: m.Memory, Bytes: e.bytesOnDisk(cube.SnapshotID(entry.Name()), m)})
 	}
 	return list, nil
 }
@@ -133,7 +134,7 @@ func (e *Engine) Discard(_ context.Context, id cube.SnapshotID) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err == nil:
-		err = os.RemoveAll(gone)
+		err = e.removeSnapshot(id, gone)
 	}
 	if err != nil {
 		return fmt.Errorf("removing the snapshot %q: %w", id, err)
@@ -146,6 +147,9 @@ func (e *Engine) Discard(_ context.Context, id cube.SnapshotID) error {
 type origin struct {
 	root     launch.Root
 	snapshot *launch.Snapshot // nil: the root as it is
+	// unpacked is the directory of a packed snapshot's files, nil for one that is
+	// not packed.
+	unpacked *os.File
 }
 
 // continues is whether processes go on, not start.
@@ -162,15 +166,26 @@ func (e *Engine) openOrigin(req cube.StartRequest) (_ origin, release func(), er
 	}
 	e.mu.Lock()
 	e.starting[req.Snapshot]++
+	e.packed.used[req.Snapshot] = time.Now()
 	e.mu.Unlock()
 	release = func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
+		e.packed.used[req.Snapshot] = time.Now()
 		if e.starting[req.Snapshot]--; e.starting[req.Snapshot] == 0 {
 			delete(e.starting, req.Snapshot)
 		}
 	}
 	o, err := e.readOrigin(dir, req)
+	if err == nil && o.snapshot != nil && isPacked(dir) {
+		if o.unpacked, err = e.unpackSnapshot(req.Snapshot, o.snapshot); err == nil {
+			released := release
+			release = func() {
+				e.releaseUnpacked(req.Snapshot)
+				released()
+			}
+		}
+	}
 	if err != nil {
 		release()
 		return origin{}, nil, err

@@ -80,7 +80,7 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	request.Network = e.network.describe(link)
 	prepared := time.Since(start)
 
-	ready, result, err := e.launch(ctx, req.ID, request)
+	ready, result, err := e.launch(ctx, req.ID, request, origin.unpacked)
 	if err != nil {
 		return cube.Timings{}, err
 	}
@@ -103,7 +103,7 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	e.mu.Lock()
 	s.record, s.starting = running, false
 	e.mu.Unlock()
-	if origin.snapshot != nil {
+	if origin.snapshot != nil && origin.unpacked == nil { // else it was compared already
 		e.checking.Go(func() { e.watchMemory(req.ID, origin.snapshot) })
 	}
 	return cube.Timings{
@@ -138,9 +138,10 @@ func (e *Engine) remember(id cube.SandboxID, s *sandbox) error {
 	return nil
 }
 
-// launch runs the helper process, which creates the sandbox and ends. The
+// launch runs the helper process, which creates the sandbox and ends. unpacked is
+// the directory of the snapshot's files where that has no name, else nil. The
 // returned pipe is the sandbox's standard output.
-func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.Request) (*os.File, launch.Result, error) {
+func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.Request, unpacked *os.File) (*os.File, launch.Result, error) {
 	fail := func(err error) (*os.File, launch.Result, error) {
 		return nil, launch.Result{}, fmt.Errorf("launching the sandbox: %w", err)
 	}
@@ -162,6 +163,9 @@ func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.R
 	cmd.Env = []string{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = requestIn, readyOut, readyOut
 	cmd.ExtraFiles = []*os.File{resultOut, hostNS}
+	if unpacked != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, unpacked)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// Root's right to make namespaces: the sandbox's mounts and network
 		// exist in these alone.

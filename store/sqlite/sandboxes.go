@@ -94,7 +94,7 @@ func (s *Store) UpdateSandbox(ctx context.Context, from cube.State, sandbox cube
 		sandbox.Internet, string(network),
 	}
 	var result sql.Result
-	if sandbox.State == cube.Paused {
+	if sandbox.State == cube.Paused || from == cube.Resuming {
 		err = s.durably(ctx, func(conn *sql.Conn) error {
 			result, err = conn.ExecContext(ctx, updateSQL, args...)
 			return err

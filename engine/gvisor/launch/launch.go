@@ -18,6 +18,8 @@ const Command = "launch"
 const (
 	ResultFD = 3 // the helper writes one Result, JSON
 	HostNSFD = 4 // the server's network namespace
+	// UnpackedFD is the directory of a packed snapshot's files, which has no name.
+	UnpackedFD = 5
 )
 
 // ContainerID is gVisor's name for a sandbox within the sandbox's own state
