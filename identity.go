@@ -41,6 +41,7 @@ type Limits struct {
 	CPUs             int // of all its sandboxes together
 	MemoryMB         int // MiB, of all its sandboxes together
 	CreatesPerMinute int
+	Paused           int // sandboxes that are paused
 }
 
 // Owner is to whom an object belongs, from its creation on and for ever. The

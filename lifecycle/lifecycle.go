@@ -271,6 +271,7 @@ func (s *Sandboxes) forget(l *live) {
 	defer s.mu.Unlock()
 	delete(s.live, l.id)
 	s.uncount(l)
+	s.quota.Unkeep(l.id)
 }
 
 // uncount gives back a sandbox's places, if it has them; s.mu is held.

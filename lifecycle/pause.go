@@ -19,7 +19,7 @@ const keepTimeout = 5 * time.Minute
 // Whoever asks while it is being paused gets the result of that.
 //
 // Kinds: NotFound, Conflict (it was paused already), Exhausted (no room on the
-// disk), Unsupported (by the engine), Unavailable, Internal.
+// disk, or over the account's quota), Unsupported (by the engine), Unavailable, Internal.
 func (s *Sandboxes) Pause(ctx context.Context, id cube.SandboxID, memory bool) error {
 	l, err := s.findFor(ctx, id)
 	if err != nil {
@@ -101,9 +101,13 @@ func (s *Sandboxes) beginPause(ctx context.Context, l *live, how pausing) (work 
 		s.setDeadline(l)
 		return nil, nil, nil
 	}
+	if err := s.quota.Keep(l.sandbox.Account, ownLimits(ctx, l.sandbox.Account), l.id); err != nil {
+		return nil, nil, err
+	}
 	next := l.sandbox
 	next.State, next.Snapshot, next.SnapshotMemory = cube.Pausing, cube.NewSnapshotID(), how.memory
 	if err := s.save(l, next); err != nil {
+		s.quota.Unkeep(l.id)
 		return nil, nil, err
 	}
 	l.deadline.Store(0)
@@ -121,8 +125,9 @@ func (s *Sandboxes) pauseFailed(l *live, how pausing, why error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sandbox.State != cube.Running {
-		return s.changed(l)
+		return s.changed(l) // whoever removes it counts it no more
 	}
+	s.quota.Unkeep(l.id)
 	if !how.due { // else whoever acts on the deadline tries again
 		s.setDeadline(l)
 	}

@@ -186,6 +186,7 @@ func (s *Sandboxes) recoverPaused(l *live, whole bool) error {
 			return err
 		}
 	}
+	s.quota.AdoptKept(l.sandbox.Account, l.id)
 	l.halt()
 	s.setDeadline(l)
 	if !whole {

@@ -112,6 +112,7 @@ func (s *Sandboxes) resume(ctx context.Context, l *live, how resuming) (cube.San
 		l.halt()
 		return cube.Sandbox{}, s.changed(l)
 	}
+	s.quota.Unkeep(l.id)
 	s.tend(l)
 	s.observe(ctx, EventResumed, l.sandbox)
 	s.spawn(func() { s.discard(l.id, sandbox.Snapshot) })
@@ -149,11 +150,17 @@ func (s *Sandboxes) mayResume(l *live, how resuming) (cube.Sandbox, error) {
 
 // readmit takes the places of a paused sandbox; giveBack gives them back.
 func (s *Sandboxes) readmit(ctx context.Context, l *live, sandbox cube.Sandbox) error {
-	var own cube.Limits // those of whoever wakes somebody else's are not the owner's
-	if caller := cube.IdentityFrom(ctx); caller.Account() == sandbox.Account {
-		own = caller.Limits
-	}
+	own := ownLimits(ctx, sandbox.Account)
 	return s.admit(l, func() error { return s.quota.Readmit(sandbox.Account, own, l.id, sandbox.Resources) })
+}
+
+// ownLimits are the caller's, if the account is its own: those of whoever wakes,
+// or pauses, somebody else's are not the owner's.
+func ownLimits(ctx context.Context, account string) cube.Limits {
+	if caller := cube.IdentityFrom(ctx); caller.Account() == account {
+		return caller.Limits
+	}
+	return cube.Limits{}
 }
 
 func (s *Sandboxes) giveBack(l *live) {

@@ -23,12 +23,14 @@ type Ledger struct {
 	limits   cube.Limits
 	accounts map[string]*account
 	places   map[cube.SandboxID]place
-	swept    time.Time // when accounts were last looked through
+	kept     map[cube.SandboxID]string // the accounts of those that are paused
+	swept    time.Time                 // when accounts were last looked through
 }
 
 // account is what one account has.
 type account struct {
 	sandboxes, cpus, memoryMB int
+	paused                    int
 
 	creates *rate.Limiter // nil before the first create under a limit
 	created time.Time     // when the limiter admitted one last
@@ -46,7 +48,7 @@ const refill = time.Minute
 // NewLedger makes an empty ledger. limits hold for each account whose identity
 // has none of its own.
 func NewLedger(limits cube.Limits) *Ledger {
-	return &Ledger{limits: limits, accounts: map[string]*account{}, places: map[cube.SandboxID]place{}}
+	return &Ledger{limits: limits, accounts: map[string]*account{}, places: map[cube.SandboxID]place{}, kept: map[cube.SandboxID]string{}}
 }
 
 // SetLimits replaces the limits for what comes from now on. Who has more than
@@ -170,7 +172,7 @@ func (l *Ledger) sweep(now time.Time) {
 
 // idle tells whether forgetting the account changes nothing.
 func (a *account) idle(now time.Time) bool {
-	return a.sandboxes == 0 && (a.creates == nil || now.Sub(a.created) >= refill)
+	return a.sandboxes == 0 && a.paused == 0 && (a.creates == nil || now.Sub(a.created) >= refill)
 }
 
 // before returns the limits of an identity's own, where it has some, and else
@@ -187,5 +189,6 @@ func before(own, settings cube.Limits) cube.Limits {
 		CPUs:             choose(own.CPUs, settings.CPUs),
 		MemoryMB:         choose(own.MemoryMB, settings.MemoryMB),
 		CreatesPerMinute: choose(own.CreatesPerMinute, settings.CreatesPerMinute),
+		Paused:           choose(own.Paused, settings.Paused),
 	}
 }
