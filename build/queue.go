@@ -44,8 +44,8 @@ type StartRequest struct {
 }
 
 const (
-	maxSteps = 1000
-	maxSpec  = 1 << 20 // of what is kept, in bytes
+	maxStepsOfSpec = 1000
+	maxSpec        = 1 << 20 // of what is kept, in bytes
 )
 
 // StartKept has a build begin that was asked for together with what it shall be
@@ -114,8 +114,8 @@ func (s *Service) checkSpec(ctx context.Context, c caller, spec *Spec, fromTempl
 	switch {
 	case spec.From != "" && fromTemplate != "":
 		return cube.Errorf(cube.Invalid, "fromImage and fromTemplate cannot both be given: a build begins with one of them")
-	case len(spec.Steps) > maxSteps:
-		return cube.Errorf(cube.Invalid, "validation error: %d steps are too many: at most %d", len(spec.Steps), maxSteps)
+	case len(spec.Steps) > maxStepsOfSpec:
+		return cube.Errorf(cube.Invalid, "validation error: %d steps are too many: at most %d", len(spec.Steps), maxStepsOfSpec)
 	}
 	if spec.Credentials != nil {
 		if err := spec.Credentials.Validate(); err != nil {
@@ -260,7 +260,7 @@ func (j *job) note(line cube.LogEntry) {
 func stepNumber(text string) int {
 	n := 0
 	for _, digit := range text {
-		if digit < '0' || digit > '9' || n > maxSteps {
+		if digit < '0' || digit > '9' || n > maxStepsOfSpec {
 			return 0
 		}
 		n = n*10 + int(digit-'0')

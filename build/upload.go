@@ -37,8 +37,8 @@ const (
 const UploadPrefix = "/uploads/"
 
 var (
-	hashPattern  = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	scopePattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	uploadHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	uploadRoom = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
 // uploads are the archives of steps of the kind COPY, by their tenant and by the
@@ -74,7 +74,7 @@ func (u *uploads) sign(room, hash string, until int64) string {
 // path of a link to put it there, which needs no credential. Kinds: NotFound,
 // Forbidden, Invalid.
 func (s *Service) Upload(ctx context.Context, template, hash string) (present bool, link string, err error) {
-	if !hashPattern.MatchString(hash) {
+	if !uploadHash.MatchString(hash) {
 		return false, "", cube.Errorf(cube.Invalid, "Invalid files hash")
 	}
 	t, _, _, err := s.owned(ctx, template)
@@ -98,7 +98,7 @@ func (s *Service) Receive(link *url.URL, body io.Reader, size int64) error {
 	where, hash, _ := strings.Cut(strings.TrimPrefix(link.Path, UploadPrefix), "/")
 	query := link.Query()
 	until, err := strconv.ParseInt(query.Get("expires"), 10, 64)
-	valid := err == nil && hashPattern.MatchString(hash) && scopePattern.MatchString(where) &&
+	valid := err == nil && uploadHash.MatchString(hash) && uploadRoom.MatchString(where) &&
 		hmac.Equal([]byte(s.uploads.sign(where, hash, until)), []byte(query.Get("signature")))
 	if !valid || time.Now().Unix() > until {
 		return cube.Errorf(cube.Forbidden, "This link is not valid any more: ask for another with GET /templates/{templateID}/files/{hash}")
@@ -163,7 +163,7 @@ func used(dir string) (total int64, err error) {
 
 // Open opens an archive, and says how many bytes it has. Kind: NotFound.
 func (s *Service) Open(_ context.Context, scope, hash string) (io.ReadCloser, int64, error) {
-	if !hashPattern.MatchString(hash) {
+	if !uploadHash.MatchString(hash) {
 		return nil, 0, cube.Errorf(cube.NotFound, "There is no upload %.64q", hash)
 	}
 	file, err := os.Open(filepath.Join(s.uploads.dir, room(scope), hash))
