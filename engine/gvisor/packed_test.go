@@ -313,3 +313,22 @@ func TestADamagedChunkStartsNothing(t *testing.T) {
 		t.Errorf("it is there still: %v", err)
 	}
 }
+
+// Files alone are packed and encrypted as memory is.
+func TestFilesAloneArePackedToo(t *testing.T) {
+	e := openWith(t, dataDir(t), func(c *Config) { c.SnapshotKeys = keyFile(t, oneKey) })
+	id := started(t, e)
+	mustShell(t, e, id, "seq 100000 > /root/numbers; mkdir /root/empty; rm -rf /etc/hostname")
+	want := mustShell(t, e, id, "md5sum < /root/numbers; ls -a /root /etc | sort -u")
+	if _, err := e.Checkpoint(t.Context(), cube.CheckpointRequest{Sandbox: id, Snapshot: "files"}); err != nil {
+		t.Fatal(err)
+	}
+	again := started(t, e, func(r *cube.StartRequest) { r.Snapshot = "files" })
+	if got := mustShell(t, e, again, "md5sum < /root/numbers; ls -a /root /etc | sort -u"); got != want {
+		t.Errorf("its files are\n%s\nwant\n%s", got, want)
+	}
+	if err := e.Discard(t.Context(), "files"); err != nil {
+		t.Error(err)
+	}
+	wantEmptyStore(t, e)
+}
