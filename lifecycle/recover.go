@@ -139,7 +139,7 @@ func (s *Sandboxes) recoverOne(ctx context.Context, row cube.Sandbox, runs, whol
 	case row.State == cube.Paused, row.State == cube.Resuming, row.State == cube.Pausing && !runs && whole:
 		return s.recoverPaused(l, whole)
 	case runs:
-		return s.adopt(ctx, l)
+		return s.adopt(l)
 	default:
 		lost.Detail = "it did not run any more when the server started again"
 	}
@@ -148,21 +148,15 @@ func (s *Sandboxes) recoverOne(ctx context.Context, row cube.Sandbox, runs, whol
 }
 
 // adopt takes over a sandbox that runs, or was being kept; l.mu is held. One that
-// resists must not keep the others waiting for their server: it is thawed behind,
-// before anything else is done with it.
-func (s *Sandboxes) adopt(ctx context.Context, l *live) error {
-	err := s.engine.Thaw(ctx, l.id)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil && cube.KindOf(err) != cube.NotFound {
-		s.log.Error("a sandbox does not run on, and that is tried again", "sandbox", l.id, "error", err)
-		l.occupied <- struct{}{} // nobody else knows it yet
-		s.spawn(func() {
-			s.thaw(l)
-			<-l.occupied
-		})
-	}
+// was being kept may have a helper at work still, and one may resist: that must not
+// keep the others waiting for their server. Each is thawed behind, before anything
+// else is done with it.
+func (s *Sandboxes) adopt(l *live) error {
+	l.occupied <- struct{}{} // nobody else knows it yet
+	s.spawn(func() {
+		s.thaw(l)
+		<-l.occupied
+	})
 	if l.sandbox.State == cube.Pausing {
 		next := l.sandbox
 		next.State, next.Snapshot, next.SnapshotMemory = cube.Running, "", false

@@ -94,6 +94,9 @@ func (e *Engine) Thaw(_ context.Context, id cube.SandboxID) error {
 // thaw is not to be given up half-way: it takes milliseconds. The sandbox's
 // freezing is held.
 func (e *Engine) thaw(id cube.SandboxID) error {
+	if e.thawed(id) {
+		return nil
+	}
 	_, err := e.runCheckpoint(context.Background(), launch.CheckpointRequest{Dir: e.dir(id), Thaw: true, Timeout: startTimeout}, nil)
 	if err != nil {
 		return fmt.Errorf("letting sandbox %s run on: %w", id, err)

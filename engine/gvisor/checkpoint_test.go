@@ -18,8 +18,14 @@ func TestASandboxRunsOnWhenItsHelperDies(t *testing.T) {
 		}
 	})
 	id := started(t, e)
+	if !e.thawed(id) {
+		t.Error("it is not known of a sandbox that was just started that it runs")
+	}
 	if _, err := e.Checkpoint(t.Context(), cube.CheckpointRequest{Sandbox: id, Snapshot: "first", Memory: true}); err != nil {
 		t.Fatal(err)
+	}
+	if e.thawed(id) {
+		t.Error("a frozen sandbox is taken for one that runs")
 	}
 	defer func(whole time.Duration) { checkpointTimeout = whole }(checkpointTimeout)
 	checkpointTimeout = 1
@@ -28,6 +34,9 @@ func TestASandboxRunsOnWhenItsHelperDies(t *testing.T) {
 	}
 	if out, err := shell(t.Context(), e, id, "echo it runs"); err != nil || !strings.Contains(out, "it runs") {
 		t.Errorf("it answers %q, %v", out, err)
+	}
+	if !e.thawed(id) {
+		t.Error("it is not known of a sandbox that was thawed that it runs")
 	}
 	list, err := e.Snapshots(t.Context())
 	if err != nil || len(list) != 1 {

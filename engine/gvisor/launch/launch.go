@@ -30,6 +30,13 @@ const ContainerID = "sandbox"
 // ControlSocket is that socket within a sandbox's directory.
 const ControlSocket = "runsc-" + ContainerID + ".sock"
 
+// StateFile is what gVisor writes down of a sandbox in its directory, JSON, and
+// StatusRunning the status in it of one that runs and is not frozen.
+const (
+	StateFile     = ContainerID + "_sandbox:" + ContainerID + ".state"
+	StatusRunning = "running"
+)
+
 // AgentPath is where the agent stands inside a sandbox.
 const AgentPath = "/opt/cube/envd"
 
