@@ -126,7 +126,7 @@ type Sandbox struct {
 	Network NetworkPolicy
 	// Ingress is how its ports are reached.
 	Ingress Ingress
-	Owner    Owner
+	Owner   Owner
 	// Account is for whom it is counted: that of the Identity that created it.
 	Account string
 	// EnvVars are of every process that the agent starts. They may hold secrets:

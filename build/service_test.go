@@ -59,7 +59,7 @@ func openHouse(t *testing.T, dir string, change func(*ServiceConfig)) *house {
 
 // shut ends it as a stop of the server does.
 func (h *house) shut() {
-	h.Service.Close()
+	h.Close()
 	_ = h.store.Close()
 }
 
@@ -267,7 +267,7 @@ func TestTeamsHaveTemplatesOfTheirOwn(t *testing.T) {
 				t.Errorf("%s of %s by another team: %v", name, foreign, err)
 			}
 		}
-		if _, _, err := h.Service.Request(t.Context(), Request{Name: "x"}); cube.KindOf(err) != cube.Forbidden {
+		if _, _, err := h.Request(t.Context(), Request{Name: "x"}); cube.KindOf(err) != cube.Forbidden {
 			t.Errorf("a request without a team: %v", err)
 		}
 	}

@@ -17,6 +17,7 @@ type Settings struct {
 	HostKey     string            `json:"hostKey"`
 	Timestamp   time.Time         `json:"timestamp"`
 	DefaultUser string            `json:"defaultUser"`
+	Workdir     string            `json:"defaultWorkdir"`
 	SandboxID   cube.SandboxID    `json:"sandboxID"`
 	CABundle    string            `json:"caBundle"`
 }
