@@ -70,6 +70,12 @@ func parse(entry string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
+	if addr := prefix.Addr(); addr.Is4In6() {
+		if prefix.Bits() < 96 {
+			return "", false
+		}
+		prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
+	}
 	if prefix.Addr().IsUnspecified() && entry != AllTraffic && entry != "::/0" {
 		return "", false
 	}

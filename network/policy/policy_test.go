@@ -15,6 +15,7 @@ func TestCanonical(t *testing.T) {
 	for name, c := range map[string]struct{ in, want cube.NetworkPolicy }{
 		"nothing":          {cube.NetworkPolicy{}, cube.NetworkPolicy{}},
 		"ranges":           {cube.NetworkPolicy{DenyOut: []string{"203.0.113.7/24", "1.2.3.4/0", "198.51.100.1"}}, cube.NetworkPolicy{DenyOut: []string{"203.0.113.0/24", AllTraffic, "198.51.100.1"}}},
+		"mapped ranges":    {cube.NetworkPolicy{DenyOut: []string{"::ffff:203.0.113.7/120", "::ffff:198.51.100.1/128"}}, cube.NetworkPolicy{DenyOut: []string{"203.0.113.0/24", "198.51.100.1/32"}}},
 		"twice":            {cube.NetworkPolicy{DenyOut: []string{"203.0.113.7", "203.0.113.7"}}, cube.NetworkPolicy{DenyOut: []string{"203.0.113.7"}}},
 		"names":            {cube.NetworkPolicy{AllowOut: []string{"Google.COM", "*.Example.com.", "*", "1.1.1.1"}, DenyOut: all}, cube.NetworkPolicy{AllowOut: []string{"google.com", "*.example.com", "*", "1.1.1.1"}, DenyOut: all}},
 		"other letters":    {cube.NetworkPolicy{AllowOut: []string{"bücher.example", "xn--bcher-kva.example", "a_b.example"}, DenyOut: all}, cube.NetworkPolicy{AllowOut: []string{"xn--bcher-kva.example", "a_b.example"}, DenyOut: all}},
