@@ -27,6 +27,7 @@ import (
 	"cube/engine/gvisor"
 	"cube/gateway"
 	"cube/history"
+	"cube/image"
 	"cube/internal/requestid"
 	"cube/lifecycle"
 	"cube/network/gate"
@@ -145,7 +146,12 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
 	}
 	sandboxes.FillPool("base")
-	if err := templates.Begin(ctx, noBuilder{}, sandboxes, engine); err != nil {
+	registries, err := image.NewRegistries(s.registries())
+	if err != nil {
+		return err
+	}
+	defer registries.Close()
+	if err := templates.Begin(ctx, newBuilder(s, engine, templates, registries, log), sandboxes, engine); err != nil {
 		return fmt.Errorf("taking over the templates of the last run: %w", err)
 	}
 	defer templates.Close()

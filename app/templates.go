@@ -11,18 +11,29 @@ import (
 
 	"cube"
 	"cube/build"
+	"cube/engine/gvisor"
+	"cube/image"
 	"cube/store/sqlite"
 )
 
 // TemplateSettings are how users' templates are built.
 type TemplateSettings struct {
-	BuildSlots   int `env:"CUBE_BUILD_SLOTS" default:"0" placeholder:"N" group:"templates" help:"How many templates are built at once; others wait in a line. 0 for one for every four processors, and one at the least."`
-	MaxTemplates int `env:"CUBE_MAX_TEMPLATES" default:"0" placeholder:"N" group:"templates" help:"How many templates an account may have; 0 for no limit."`
+	BaseImage    string `env:"CUBE_BASE_IMAGE" placeholder:"IMAGE" group:"templates" help:"The image that builds begin with where they ask for E2B's own base image, or for none. Without one it is the base that this server makes of its machine."`
+	BuildSlots   int    `env:"CUBE_BUILD_SLOTS" default:"0" placeholder:"N" group:"templates" help:"How many templates are built at once; others wait in a line. 0 for one for every four processors, and one at the least."`
+	MaxTemplates int    `env:"CUBE_MAX_TEMPLATES" default:"0" placeholder:"N" group:"templates" help:"How many templates an account may have; 0 for no limit."`
 }
 
 // slots is how many builds run at once.
 func (s *TemplateSettings) slots() int {
 	return cmp.Or(s.BuildSlots, max(1, runtime.NumCPU()/4))
+}
+
+// newBuilder makes what runs the steps of builds.
+func newBuilder(s Settings, engine *gvisor.Engine, templates *build.Service, registries *image.Registries, log *slog.Logger) *build.Runner {
+	return build.NewRunner(build.Config{
+		Engine: engine, Pull: registries.Pull, Cache: templates, Uploads: templates,
+		BaseImage: s.BaseImage, HostBase: engine.Base(), Log: log,
+	})
 }
 
 // newTemplates makes the templates of users. own are the server's.
@@ -69,11 +80,4 @@ func totalMemoryMB() int {
 		}
 	}
 	return 0
-}
-
-// noBuilder fails builds: a server without the part that does them.
-type noBuilder struct{}
-
-func (noBuilder) Run(context.Context, string, build.Spec, func(cube.LogEntry)) (build.Result, error) {
-	return build.Result{}, cube.Errorf(cube.Unsupported, "Builds are not supported by this version of Cube API Server")
 }

@@ -3,6 +3,7 @@ package envd
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -24,8 +25,7 @@ type buildRequest struct {
 
 // buildResult is the answer to all of them.
 type buildResult struct {
-	Name    string `json:"name,omitempty"`
-	Entries int    `json:"entries,omitempty"` // that were copied
+	Entries int `json:"entries,omitempty"` // that were copied
 }
 
 // buildSteps registers what a template's build asks for.
@@ -38,8 +38,7 @@ func (a *Agent) buildSteps(mux *http.ServeMux) {
 		return buildResult{}, build.Provision("/", program)
 	}))
 	mux.HandleFunc("POST "+buildPrefix+"user", a.buildStep(func(r buildRequest) (buildResult, error) {
-		name, err := build.User("/", r.Name, r.Sudo)
-		return buildResult{Name: name}, err
+		return buildResult{}, build.User("/", r.Name, r.Sudo)
 	}))
 	mux.HandleFunc("POST "+buildPrefix+"workdir", a.buildStep(func(r buildRequest) (buildResult, error) {
 		return buildResult{}, build.MakeWorkdir(r.Path, r.User)
@@ -103,10 +102,12 @@ func (a *Agent) buildCopy(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	entries, err := c.From(r.Body)
-	if err == nil {
-		writeJSON(w, http.StatusOK, buildResult{Entries: entries})
+	if err != nil {
+		_, _ = io.Copy(io.Discard, r.Body) // or the server reads no answer, but that nobody takes the rest
+		return err
 	}
-	return err
+	writeJSON(w, http.StatusOK, buildResult{Entries: entries})
+	return nil
 }
 
 // isBuild tells whether a path is of a template's build.

@@ -212,6 +212,9 @@ func (e *Engine) Close() error {
 	return errors.Join(removeRules(e.table), e.cgroups.close())
 }
 
+// Base names what BaseSnapshot holds: another name is another content.
+func (e *Engine) Base() string { return filepath.Base(e.roots[cube.BaseSnapshot].Dir) }
+
 // Limits returns the largest resources that one sandbox can have here.
 func (e *Engine) Limits() cube.Resources {
 	return cube.Resources{CPUs: runtime.NumCPU()}
