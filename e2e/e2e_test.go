@@ -295,6 +295,21 @@ func TestPythonSDKWithCallback(t *testing.T) {
 		"python", ".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
 }
 
+func TestTemplates(t *testing.T) {
+	s := start(t)
+	run(t, s.environment(), "js", "node", "--test", "--test-timeout=240000", "template.test.mjs")
+}
+
+func TestCodeInterpreter(t *testing.T) {
+	s := start(t)
+	binary, err := filepath.Abs("../bin/cube-api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s.environment("CUBE_API="+binary), "../templates/code-interpreter-v1", "./build")
+	run(t, s.environment(), "js", "node", "--test", "--test-timeout=240000", "interpreter.test.mjs")
+}
+
 // run runs a suite and shows what it says if it fails.
 func run(t *testing.T, environment []string, dir, name string, args ...string) {
 	t.Helper()

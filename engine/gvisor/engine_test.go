@@ -61,7 +61,10 @@ func TestConformance(t *testing.T) {
 	suite := enginetest.Suite{
 		Open:      func(t *testing.T) cube.Engine { return open(t, dir) },
 		Resources: testResources,
-		Leftovers: func(*testing.T) []string { return testhost.Leftovers(dir) },
+		Leftovers: func(*testing.T) []string {
+			layers, _ := filepath.Glob(filepath.Join(dir, "images", "layers", "*"))
+			return append(testhost.Leftovers(dir), layers...)
+		},
 		Shell:     shell,
 		SnapshotDir: func(id cube.SnapshotID) string {
 			return filepath.Join(dir, "snapshots", string(id))

@@ -33,7 +33,6 @@ func Leftovers(dataDir string) []string {
 		"/sys/fs/cgroup/" + name + "/i*",   // version 2
 		"/sys/fs/cgroup/*/" + name + "/i*", // version 1
 		filepath.Join(dataDir, "sandboxes", "*"),
-		filepath.Join(dataDir, "images", "layers", "*"),
 	} {
 		found, _ := filepath.Glob(pattern)
 		left = append(left, found...)
