@@ -306,7 +306,7 @@ func TestCodeInterpreter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, s.environment("CUBE_API="+binary), "../templates/code-interpreter-v1", "./build")
+	run(t, s.environment("CUBE_API="+binary, "PREPARED=1"), "../templates/code-interpreter-v1", "./build")
 	run(t, s.environment(), "js", "node", "--test", "--test-timeout=240000", "interpreter.test.mjs")
 }
 

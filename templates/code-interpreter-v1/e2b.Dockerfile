@@ -5,8 +5,9 @@ USER root
 COPY files/interpreter /opt/code-interpreter/interpreter
 COPY files/node_modules /opt/code-interpreter/node_modules
 COPY files/python /opt/code-interpreter/python
-# Behind what users install themselves, which they may want newer.
-RUN python3 -c 'import os, site; d = site.getsitepackages()[0]; os.makedirs(d, exist_ok=True); open(d + "/code-interpreter.pth", "w").write("/opt/code-interpreter/python\n")' && python3 -c 'import compileall; compileall.compile_dir("/opt/code-interpreter/python", quiet=2)'; python3 -c 'import IPython, e2b_charts, pandas'
+# Behind what users install themselves, which they may want newer. What is imported
+# is compiled, once for all sandboxes.
+RUN python3 -c 'import os, site; d = site.getsitepackages()[0]; os.makedirs(d, exist_ok=True); open(d + "/code-interpreter.pth", "w").write("/opt/code-interpreter/python\n")' && python3 -c 'import IPython, e2b_charts, pandas'
 USER user
 WORKDIR /home/user
 ENV NODE_PATH=/opt/code-interpreter/node_modules
