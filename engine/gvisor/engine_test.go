@@ -65,7 +65,7 @@ func TestConformance(t *testing.T) {
 			layers, _ := filepath.Glob(filepath.Join(dir, "images", "layers", "*"))
 			return append(testhost.Leftovers(dir), layers...)
 		},
-		Shell:     shell,
+		Shell: shell,
 		SnapshotDir: func(id cube.SnapshotID) string {
 			return filepath.Join(dir, "snapshots", string(id))
 		},
