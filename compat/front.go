@@ -94,6 +94,7 @@ func (f *front) serve(address string) error {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, r.In.Host
 			// As the client sent it, queries that Go finds odd too.
 			r.Out.URL.RawQuery = r.In.URL.RawQuery
+			r.SetXForwarded() // links to this server are links to here
 		},
 		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100},
 		FlushInterval: -1,

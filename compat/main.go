@@ -28,6 +28,7 @@ type options struct {
 	scratch    string
 	server     string // the binary
 	only       []string
+	rootfs     string
 	files      string // regular expression: run these test files alone
 	workers    int
 	again      bool
@@ -40,6 +41,7 @@ func main() {
 	flag.StringVar(&o.infra, "infra", "", "bare git `directory` of E2B's infra")
 	flag.StringVar(&o.scratch, "scratch", filepath.Join(os.TempDir(), "cube-compat"), "`directory` for checkouts and their dependencies, kept for the next run")
 	flag.StringVar(&o.server, "server", "bin/cube-api", "the server to test")
+	flag.StringVar(&o.rootfs, "rootfs", "", "tar `file` of a root file system that images are made of, under the names that the suites ask for: 'SUITE=bookworm templates/debian FILE bash ca-certificates curl git procps python3 sudo util-linux'; \"\" for no registry")
 	only := flag.String("only", "", "run these suites alone, such as js@2.51.0,infra, and keep the other rows")
 	flag.StringVar(&o.files, "files", "", "`regexp`: run these test files alone; nothing is written then")
 	flag.IntVar(&o.workers, "workers", 2, "test files at once")
@@ -119,7 +121,7 @@ func measure(ctx context.Context, o options, s suite, table reasons) (row, error
 		return row{}, fmt.Errorf("installing: %w", err)
 	}
 	m.Date, m.Commit, m.Machine = time.Now().UTC().Format(time.DateOnly), commit(ctx, o.server), machine()
-	world, err := newWorld(ctx, o.server, dir)
+	world, err := newWorld(ctx, o.server, dir, o.rootfs)
 	if err != nil {
 		return row{}, err
 	}

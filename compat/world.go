@@ -27,19 +27,21 @@ const team = "00000000-0000-0000-0000-000000000001"
 // with a domain has: names that lead to it and a certificate that is trusted.
 // All of it is on loopback.
 type world struct {
-	url     string // of the API, plain HTTP
-	domain  string // with the port
-	key     string
-	dir     string
-	server  *exec.Cmd
-	log     *os.File
-	closers []io.Closer
+	url    string // of the API, plain HTTP
+	domain string // with the port
+	key    string
+	dir    string
+	server *exec.Cmd
+	// settings are more of the server's.
+	settings []string
+	log      *os.File
+	closers  []io.Closer
 }
 
 var readyLine = regexp.MustCompile(`ready" url=(\S+)`)
 
 // newWorld starts a server. Its log is left beside the suite's results.
-func newWorld(ctx context.Context, binary, logs string) (_ *world, err error) {
+func newWorld(ctx context.Context, binary, logs, rootfs string) (_ *world, err error) {
 	dir, err := os.MkdirTemp("", "cube-compat-data")
 	if err != nil {
 		return nil, err
@@ -73,6 +75,14 @@ func newWorld(ctx context.Context, binary, logs string) (_ *world, err error) {
 	if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte("nameserver "+address.String()+"\n"), 0o644); err != nil {
 		return nil, err
 	}
+	if rootfs != "" {
+		images, err := serveImages(ctx, rootfs)
+		if err != nil {
+			return nil, err
+		}
+		w.closers = append(w.closers, images)
+		w.settings = append(w.settings, "--registry-mirror", "docker.io="+images.url())
+	}
 	// As this run's address is its own, so is the network that it decides on.
 	if err := w.launch(ctx, binary, fmt.Sprintf("10.%d.0.0/16", 64+int(address[len(address)-1]))); err != nil {
 		return nil, err
@@ -83,6 +93,7 @@ func newWorld(ctx context.Context, binary, logs string) (_ *world, err error) {
 // launch starts the server and returns once it takes requests.
 func (w *world) launch(ctx context.Context, binary, network string) error {
 	w.server = exec.CommandContext(ctx, binary, "--bind", "127.0.0.1:0", "--data-dir", w.dir, "--domain", w.domain, "--sandbox-network", network)
+	w.server.Args = append(w.server.Args, w.settings...)
 	w.server.Cancel = func() error { return w.server.Process.Signal(syscall.SIGTERM) }
 	stderr, err := w.server.StderrPipe()
 	if err != nil {
