@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -100,6 +101,9 @@ func TestHostileServer(t *testing.T) {
 	} {
 		a.attack(t, row.path[1:], func(t *testing.T, _ sandbox) {
 			resp, err := get(t, row.path)
+			if row.broken && errors.Is(err, io.ErrUnexpectedEOF) {
+				return // what breaks at once may be cut off before its head is out
+			}
 			if err != nil || resp.StatusCode != row.status {
 				t.Fatalf("%v, %v; want %d", resp, err, row.status)
 			}
