@@ -33,13 +33,13 @@ func (a *api) startBuildV2(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var body gen.BuildStart
-	unknown, err := decodeBody(w, r, &body, []string{"fromImage", "fromTemplate", "fromImageRegistry", "force", "steps", "startCmd", "readyCmd"}, true)
+	unknown, err := decodeBody(w, r, &body, []string{"fromImage", "fromTemplate", "fromArchive", "fromImageRegistry", "force", "steps", "startCmd", "readyCmd"}, true)
 	if err != nil {
 		return err
 	}
 	request := build.StartRequest{Template: r.PathValue("templateID"), Build: id, FromTemplate: text(body.FromTemplate)}
 	request.Spec = build.Spec{
-		From: text(body.FromImage), Steps: steps(body.Steps), Force: body.Force != nil && *body.Force,
+		From: text(body.FromImage), FromArchive: text(body.FromArchive), Steps: steps(body.Steps), Force: body.Force != nil && *body.Force,
 		StartCmd: text(body.StartCmd), ReadyCmd: text(body.ReadyCmd),
 	}
 	if request.Spec.Credentials, err = credentials(body.FromImageRegistry); err != nil {

@@ -3,10 +3,12 @@ package build
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 
 	"cube"
 	envdbuild "cube/envd/build"
+	"cube/image"
 )
 
 // e2bBase is the image that E2B's SDKs begin with where nobody names one.
@@ -21,6 +23,8 @@ func (b *build) base(ctx context.Context) error {
 	switch name := strings.TrimSuffix(b.spec.From, ":latest"); {
 	case b.spec.FromTemplate != nil:
 		return b.baseTemplate(*b.spec.FromTemplate)
+	case b.spec.FromArchive != "":
+		return b.baseArchive(ctx)
 	case name != "" && name != e2bBase:
 		return b.baseImage(ctx, b.spec.From)
 	case b.BaseImage != "":
@@ -53,19 +57,53 @@ func (b *build) describeBase() string {
 	switch {
 	case b.spec.FromTemplate != nil:
 		return "FROM TEMPLATE " + b.spec.From
+	case b.spec.FromArchive != "":
+		return "FROM ARCHIVE " + shortKey(b.spec.FromArchive)
 	case b.spec.From == "":
 		return "FROM " + e2bBase
 	}
 	return "FROM " + b.spec.From
 }
 
-// baseImage begins with an image. The first layer over it is what sandboxes need
-// of a system.
+// baseImage begins with an image of a registry.
 func (b *build) baseImage(ctx context.Context, name string) error {
 	img, err := b.Pull(ctx, name, b.spec.Credentials)
 	if err != nil {
 		return err
 	}
+	return b.beginWith(ctx, img)
+}
+
+// maxUnpacked bounds an archive's image, unpacked, in bytes.
+const maxUnpacked = 64 << 30
+
+// baseArchive begins with an image that was uploaded.
+func (b *build) baseArchive(ctx context.Context) error {
+	content, size, err := b.Uploads.Open(ctx, b.spec.Scope, b.spec.FromArchive)
+	if cube.KindOf(err) == cube.NotFound {
+		return failf("the archive of this build was not uploaded: import it again")
+	}
+	if err != nil {
+		return err
+	}
+	file, ok := content.(*os.File)
+	if !ok {
+		return errors.Join(errors.New("the archive is no file"), content.Close())
+	}
+	if size > b.MaxArchive {
+		return errors.Join(failf("the archive takes %d MiB, and may take %d", size>>20, b.MaxArchive>>20), content.Close())
+	}
+	archive, err := image.ReadArchive(ctx, file, maxUnpacked)
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	return b.beginWith(ctx, archive.Image)
+}
+
+// beginWith begins with an image. The first layer over it is what sandboxes need of
+// a system.
+func (b *build) beginWith(ctx context.Context, img image.Image) error {
 	b.image = &img
 	b.state = state{env: parseEnv(img.Env), user: defaultUser}
 	b.key = baseKey(b.spec.Scope, "image "+envdbuild.Version, img.Digest, b.state)

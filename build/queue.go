@@ -114,6 +114,10 @@ func (s *Service) checkSpec(ctx context.Context, c caller, spec *Spec, fromTempl
 	switch {
 	case spec.From != "" && fromTemplate != "":
 		return cube.Errorf(cube.Invalid, "fromImage and fromTemplate cannot both be given: a build begins with one of them")
+	case spec.FromArchive != "" && (spec.From != "" || fromTemplate != ""):
+		return cube.Errorf(cube.Invalid, "fromArchive stands in place of fromImage and fromTemplate: a build begins with one of them")
+	case spec.FromArchive != "" && !uploadHash.MatchString(spec.FromArchive):
+		return cube.Errorf(cube.Invalid, "validation error: fromArchive must be the hash of an upload, 64 hexadecimal digits")
 	case len(spec.Steps) > maxStepsOfSpec:
 		return cube.Errorf(cube.Invalid, "validation error: %d steps are too many: at most %d", len(spec.Steps), maxStepsOfSpec)
 	}

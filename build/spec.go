@@ -24,7 +24,10 @@ type Spec struct {
 	// FromTemplate is what a template that is ready gave to those who go on from
 	// it; nil for an image.
 	FromTemplate *Base
-	Steps        []Step
+	// FromArchive is the hash of an uploaded archive of an image, in place of From; ""
+	// for none.
+	FromArchive string
+	Steps       []Step
 	// Force builds every step, whatever was built before.
 	Force bool
 	// StartCmd runs when the template's sandboxes begin, and goes on in them; ""

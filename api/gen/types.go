@@ -390,8 +390,11 @@ type BuildReason struct {
 
 // BuildStart defines model for BuildStart.
 type BuildStart struct {
-	Force     *bool   `json:"force,omitempty"`
-	FromImage *string `json:"fromImage,omitempty"`
+	Force *bool `json:"force,omitempty"`
+
+	// FromArchive The hash of an uploaded archive of an image, which the build begins with. Not of E2B's API.
+	FromArchive *string `json:"fromArchive,omitempty"`
+	FromImage   *string `json:"fromImage,omitempty"`
 
 	// FromImageRegistry Credentials, which are not kept.
 	FromImageRegistry *ImageRegistry `json:"fromImageRegistry,omitempty"`
