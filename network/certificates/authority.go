@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -93,7 +92,6 @@ func create(file, domain string) ([]byte, error) {
 	}
 	now := time.Now()
 	root := &x509.Certificate{
-		SerialNumber:          serial(),
 		Subject:               pkix.Name{Organization: []string{"Cube"}, CommonName: "Cube authority for " + domain},
 		NotBefore:             now.Add(-skew),
 		NotAfter:              now.Add(rootLifetime),
@@ -161,14 +159,13 @@ func (a *Authority) issue(now time.Time) (*tls.Certificate, error) {
 		return nil, err
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{Organization: []string{"Cube"}},
-		NotBefore:    now.Add(-skew),
-		NotAfter:     now.Add(leafLifetime),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{a.domain, "*." + a.domain, "localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		Subject:     pkix.Name{Organization: []string{"Cube"}},
+		NotBefore:   now.Add(-skew),
+		NotAfter:    now.Add(leafLifetime),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{a.domain, "*." + a.domain, "localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	if a.domain == "localhost" {
 		leaf.DNSNames = leaf.DNSNames[:2]
@@ -186,12 +183,4 @@ func (a *Authority) issue(now time.Time) (*tls.Certificate, error) {
 
 func encode(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-// serial is a random number of 127 bits: RFC 5280 wants it positive and unique.
-func serial() *big.Int {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b) // it never fails
-	b[0] = b[0]&0x7f | 0x40
-	return new(big.Int).SetBytes(b)
 }

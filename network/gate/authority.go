@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"math/big"
 	"sync"
 	"time"
 
@@ -45,7 +44,6 @@ func NewAuthority(id cube.SandboxID) ([]byte, error) {
 	}
 	now := time.Now()
 	root := &x509.Certificate{
-		SerialNumber:          serial(),
 		Subject:               pkix.Name{Organization: []string{"Cube"}, CommonName: "Cube network rules of " + string(id)},
 		NotBefore:             now.Add(-skew),
 		NotAfter:              now.Add(authorityLifetime),
@@ -100,13 +98,12 @@ func (a *authority) leaf(name string) (*tls.Certificate, error) {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{Organization: []string{"Cube"}},
-		NotBefore:    now.Add(-skew),
-		NotAfter:     now.Add(leafLifetime),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{name},
+		Subject:     pkix.Name{Organization: []string{"Cube"}},
+		NotBefore:   now.Add(-skew),
+		NotAfter:    now.Add(leafLifetime),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{name},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.root, key.Public(), a.key)
 	if err != nil {
@@ -138,12 +135,4 @@ func trusted(more []byte) (*x509.CertPool, error) {
 
 func encode(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-// serial is a random number of 127 bits: RFC 5280 wants it positive and unique.
-func serial() *big.Int {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b) // it never fails
-	b[0] = b[0]&0x7f | 0x40
-	return new(big.Int).SetBytes(b)
 }

@@ -263,7 +263,7 @@ func (w *world) makeAuthority() {
 		w.t.Fatal(err)
 	}
 	root := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "the internet"}, NotBefore: time.Now().Add(-time.Hour),
+		Subject: pkix.Name{CommonName: "the internet"}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
