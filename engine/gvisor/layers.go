@@ -107,7 +107,7 @@ func (e *Engine) openLayers() error {
 func (e *Engine) sweepLayers() {
 	gone, err := e.unneededLayers()
 	for _, dir := range gone {
-		err = errors.Join(err, layer.Remove(dir))
+		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	if err != nil {
 		e.cfg.Log.Warn("layers that nothing needs could not be removed", "error", err)
@@ -273,7 +273,7 @@ func (e *Engine) unpackLayer(final string, unpack func(dir string) (layer.Size, 
 		err = os.Rename(tmp, final)
 	}
 	if err != nil {
-		err = errors.Join(layerError(err), layer.Remove(tmp))
+		err = errors.Join(layerError(err), os.RemoveAll(tmp))
 	}
 	return size, err
 }

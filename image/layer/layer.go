@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,6 +143,3 @@ func (u *unpacker) count() error {
 	}
 	return nil
 }
-
-// Remove removes a directory that Unpack has written, whatever is in it.
-func Remove(dir string) error { return os.RemoveAll(dir) }

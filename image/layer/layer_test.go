@@ -308,7 +308,7 @@ func FuzzUnpack(f *testing.F) {
 		if found, _ := os.ReadDir(above); len(found) != 1 {
 			t.Errorf("outside there is %v", found)
 		}
-		if err := Remove(into); err != nil {
+		if err := os.RemoveAll(into); err != nil {
 			t.Error(err)
 		}
 	})
