@@ -18,11 +18,6 @@ const (
 	hangingStep = "HANG"
 )
 
-type stepFailed cube.BuildFailure
-
-func (f stepFailed) Error() string                   { return f.Message }
-func (f stepFailed) BuildFailure() cube.BuildFailure { return cube.BuildFailure(f) }
-
 func (s standIn) Run(ctx context.Context, id string, spec build.Spec, log func(cube.LogEntry)) (build.Result, error) {
 	log(cube.LogEntry{Time: time.Now().UTC(), Level: "info", Message: "Building template " + id})
 	for _, step := range spec.Steps {
@@ -30,7 +25,7 @@ func (s standIn) Run(ctx context.Context, id string, spec build.Spec, log func(c
 		switch step.Type {
 		case failingStep:
 			log(cube.LogEntry{Time: time.Now().UTC(), Level: "error", Step: "1", Message: "it failed"})
-			return build.Result{}, stepFailed{Step: "1", Message: "it failed"}
+			return build.Result{}, &build.Error{Failure: cube.BuildFailure{Step: "1", Message: "it failed"}}
 		case hangingStep:
 			<-ctx.Done()
 			return build.Result{}, ctx.Err()

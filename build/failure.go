@@ -14,9 +14,6 @@ type Error struct {
 	Cause   error // for the operator's log; nil for what the build's author did
 }
 
-// BuildFailure is what a template's row keeps of it.
-func (e *Error) BuildFailure() cube.BuildFailure { return e.Failure }
-
 // Error returns the message with its cause, for logs.
 func (e *Error) Error() string {
 	if e.Cause != nil {
@@ -72,4 +69,12 @@ func asError(ctx context.Context, err error) *Error {
 		return &Error{cube.BuildFailure{Message: messageTimeout}, e}
 	}
 	return e
+}
+
+// failureOf is why a build failed, as its error says.
+func failureOf(err error) cube.BuildFailure {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Failure
+	}
+	return cube.BuildFailure{Message: messageInternal}
 }
