@@ -281,7 +281,7 @@ func TestJavaScriptSDKWithCallback(t *testing.T) {
 
 func TestCLI(t *testing.T) {
 	s := start(t)
-	run(t, s.environment(), "js", "node", "--test", "--test-timeout=180000", "cli.test.mjs")
+	run(t, s.environment(), "js", "node", "--test", "--test-timeout=180000", "cli.test.mjs", "cli.template.test.mjs")
 }
 
 func TestPythonSDK(t *testing.T) {

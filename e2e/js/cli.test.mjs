@@ -1,49 +1,16 @@
 // The official CLI, unmodified, against a server whose address is in the
 // environment as a user would set it: E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import { Sandbox } from 'e2b'
-
-const program = join(import.meta.dirname, 'node_modules', '.bin', 'e2b')
+import { cli } from './cli.mjs'
 
 describe('the CLI', () => {
-  let home // without the settings of the person who runs the tests
+  const { start, e2b, succeeds } = cli()
   let sandboxId
-  before(async () => {
-    home = await mkdtemp(join(tmpdir(), 'cli-'))
-  })
   after(async () => {
     if (sandboxId) await Sandbox.kill(sandboxId)
-    await rm(home, { recursive: true, force: true })
   })
-
-  // e2b returns how the CLI ended and what it printed.
-  function e2b(args, input = '') {
-    const child = spawn(program, args, {
-      cwd: home,
-      env: { ...process.env, HOME: home, NO_UPDATE_NOTIFIER: '1', NO_COLOR: '1', FORCE_COLOR: '0' },
-    })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.setEncoding('utf8').on('data', (chunk) => (stdout += chunk))
-    child.stderr.setEncoding('utf8').on('data', (chunk) => (stderr += chunk))
-    child.stdin.on('error', () => {}) // it may end before it has read all
-    child.stdin.end(input)
-    return new Promise((resolve, reject) => {
-      child.on('error', reject)
-      child.on('close', (code) => resolve({ code, stdout, stderr }))
-    })
-  }
-
-  async function succeeds(args, input) {
-    const result = await e2b(args, input)
-    assert.equal(result.code, 0, `e2b ${args.join(' ')}: ${result.stdout}${result.stderr}`)
-    return result.stdout
-  }
 
   test('creates a sandbox', async () => {
     // Where no terminal is, the CLI prints the id alone.
@@ -71,6 +38,49 @@ describe('the CLI', () => {
   test('passes a command what is piped to it', async () => {
     const piped = 'line\n'.repeat(10_000)
     assert.equal((await succeeds(['sandbox', 'exec', sandboxId, '--', 'wc', '-c'], piped)).trim(), String(piped.length))
+  })
+
+  test('opens a terminal', async () => {
+    // It wants a terminal itself.
+    const pty = 'import pty, sys; pty.spawn(sys.argv[1:])'
+    const child = start(['sandbox', 'connect', '-u', 'root', '-c', '/tmp', sandboxId], ['python3', '-c', pty])
+    let printed = ''
+    let asked = false
+    const late = setTimeout(() => child.kill('SIGKILL'), 60_000)
+    await new Promise((resolve, reject) => {
+      child.on('error', reject)
+      child.on('close', resolve)
+      child.stdout.setEncoding('utf8').on('data', (chunk) => {
+        printed += chunk
+        if (!asked && printed.includes('# ')) {
+          asked = true
+          child.stdin.write('echo $((6*7)) $PWD $(whoami); exit\n')
+        }
+      })
+    })
+    clearTimeout(late)
+    assert.match(printed, /42 \/tmp root/)
+  })
+
+  test('tells of what it used and printed', async () => {
+    // Both are looked at every few seconds.
+    const until = async (args, there) => {
+      const end = Date.now() + 90_000
+      for (;;) {
+        const said = await succeeds(args)
+        if (there.test(said)) return
+        assert.ok(Date.now() < end, `e2b ${args.join(' ')} says ${said}`)
+      }
+    }
+    await until(['sandbox', 'metrics', sandboxId], /CPU: .*Cores/)
+    await until(['sandbox', 'logs', sandboxId], /message: .*printed/)
+  })
+
+  test('pauses and resumes it', async () => {
+    assert.match(await succeeds(['sandbox', 'pause', sandboxId]), /has been paused/)
+    assert.match(await succeeds(['sandbox', 'list', '--state', 'paused']), new RegExp(sandboxId))
+    assert.match(await succeeds(['sandbox', 'resume', sandboxId]), /has been resumed/)
+    assert.equal(await succeeds(['sandbox', 'exec', sandboxId, '--', 'echo', 'there']), 'there\n')
   })
 
   test('kills it, and says so of one that is not there', async () => {
