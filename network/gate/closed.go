@@ -2,6 +2,7 @@ package gate
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -10,29 +11,47 @@ import (
 // closedRanges are what no sandbox may reach, by IANA's registries of
 // special-purpose addresses, without the documentation networks, which lead
 // nowhere.
-var closedRanges = prefixes(
+var closedRanges = append(prefixes(
 	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
 	"192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+), closedRanges6...)
 
-	"::/128", "::1/128",
+// Of IPv6 also what has an IPv4 address in it, by which it could lead to a closed
+// one: tunnels that nobody needs any more, whole.
+var closedRanges6 = prefixes(
+	"::/96",          // unspecified, loopback, compatible with IPv4
+	"::ffff:0:0/96",  // mapped
 	"64:ff9b:1::/48", // local translation: RFC 8215
 	"100::/64",       // discard
 	"2001::/23",      // protocol assignments, Teredo among them
+	"2002::/16",      // 6to4
+	"5f00::/16",      // segment routing: RFC 9602
 	"fc00::/7",       // unique local
 	"fe80::/10",      // link-local
 	"fec0::/10",      // site-local, once
 	"ff00::/8",       // multicast
 )
 
-// The ranges whose addresses have an IPv4 address in them, which is where they
-// lead: at which byte it stands.
-var embedding = []struct {
-	prefix netip.Prefix
-	at     int
-}{
-	{netip.MustParsePrefix("64:ff9b::/96"), 12}, // NAT64: RFC 6052
-	{netip.MustParsePrefix("::/96"), 12},        // compatible: RFC 4291, 2.5.5.1
-	{netip.MustParsePrefix("2002::/16"), 2},     // 6to4: RFC 3056
+// translated is NAT64's range: its addresses lead to the IPv4 address at their end.
+var translated = netip.MustParsePrefix("64:ff9b::/96")
+
+// ClosedRanges6 are the addresses of IPv6 for which Closed holds.
+func ClosedRanges6() []netip.Prefix {
+	all := slices.Clone(closedRanges6)
+	for _, r := range closedRanges {
+		if r.Addr().Is4() {
+			all = append(all, Translated(r))
+		}
+	}
+	return all
+}
+
+// Translated is where NAT64, if the operator's network has it, puts a range of
+// IPv4: who may not reach that may not reach it this way.
+func Translated(four netip.Prefix) netip.Prefix {
+	within, inner := translated.Addr().As16(), four.Addr().As4()
+	copy(within[12:], inner[:])
+	return netip.PrefixFrom(netip.AddrFrom16(within), translated.Bits()+four.Bits())
 }
 
 func prefixes(text ...string) []netip.Prefix {
@@ -50,11 +69,9 @@ func Closed(addr netip.Addr) bool {
 	if !addr.IsValid() || inRanges(addr, closedRanges) {
 		return true
 	}
-	for _, e := range embedding {
-		if e.prefix.Contains(addr) {
-			bytes := addr.As16()
-			return Closed(netip.AddrFrom4([4]byte(bytes[e.at : e.at+4])))
-		}
+	if translated.Contains(addr) {
+		bytes := addr.As16()
+		return Closed(netip.AddrFrom4([4]byte(bytes[12:])))
 	}
 	return false
 }

@@ -31,6 +31,8 @@ type Config struct {
 	// Listen is the address of the gate's ports, all of this machine's by default:
 	// each sandbox is redirected to the host's side of its own link.
 	Listen netip.Addr
+	// Listen6 is that of the port for IPv6, which is not opened without one.
+	Listen6 netip.Addr
 	// Upstreams are the name servers that are asked, those of /etc/resolv.conf by
 	// default, as it is at the time.
 	Upstreams []netip.AddrPort
@@ -64,7 +66,8 @@ type Config struct {
 // Sandbox is what the gate knows of one.
 type Sandbox struct {
 	ID       cube.SandboxID
-	Internet bool // false: all is closed, whatever the policy says
+	IPv6     netip.Addr // its second address; not valid without one
+	Internet bool       // false: all is closed, whatever the policy says
 	Policy   cube.NetworkPolicy
 	// Authority signs for the domains that Policy.Rules names, as NewAuthority
 	// made it. Without one they are closed. It holds a key: never logged, never
@@ -80,6 +83,7 @@ type Gate struct {
 	roots    *x509.CertPool
 	served   *handOver // connections on their way to web
 	stream   net.Listener
+	stream6  net.Listener // nil without IPv6
 	names    net.PacketConn
 	nameTCP  net.Listener
 	ctx      context.Context
@@ -146,6 +150,9 @@ func New(config Config) (*Gate, error) {
 	g.resolver = newResolver(g.ctx, config.Upstreams)
 	g.web = g.newWeb()
 	g.all.Go(func() { g.accept(g.stream, g.admit) })
+	if g.stream6 != nil {
+		g.all.Go(func() { g.accept(g.stream6, g.admit) })
+	}
 	g.all.Go(func() { g.accept(g.nameTCP, g.admitQuestions) })
 	g.all.Go(g.serveQuestions)
 	g.all.Go(func() { _ = g.web.Serve(g.served) })
@@ -157,6 +164,12 @@ func (g *Gate) listen() (err error) {
 	if g.stream, err = net.Listen("tcp", any); err != nil {
 		return fmt.Errorf("opening the gate's port: %w", err)
 	}
+	if g.config.Listen6.IsValid() {
+		if g.stream6, err = net.Listen("tcp6", netip.AddrPortFrom(g.config.Listen6, 0).String()); err != nil {
+			_ = g.stream.Close()
+			return fmt.Errorf("opening the gate's port for IPv6: %w", err)
+		}
+	}
 	// A port is free for both protocols only by luck: try a few.
 	for range 10 {
 		if g.names, err = net.ListenPacket("udp", any); err != nil {
@@ -167,12 +180,20 @@ func (g *Gate) listen() (err error) {
 		}
 		_ = g.names.Close()
 	}
-	_ = g.stream.Close()
+	_ = g.closeStreams()
 	return fmt.Errorf("opening the resolver's port: %w", err)
 }
 
 // Port is where the firewall redirects TCP connections.
 func (g *Gate) Port() uint16 { return uint16(g.stream.Addr().(*net.TCPAddr).Port) } //nolint:gosec // a port
+
+// Port6 is the same for IPv6, 0 without.
+func (g *Gate) Port6() uint16 {
+	if g.stream6 == nil {
+		return 0
+	}
+	return uint16(g.stream6.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
+}
 
 // NamePort is where the firewall redirects DNS, UDP and TCP.
 func (g *Gate) NamePort() uint16 { return uint16(g.names.LocalAddr().(*net.UDPAddr).Port) } //nolint:gosec // a port
@@ -188,8 +209,13 @@ func (g *Gate) Set(guest netip.Addr, s Sandbox) error {
 	guest = guest.Unmap()
 	g.mu.Lock()
 	now := g.sandboxes[guest]
-	if now == nil || now.id != s.ID {
-		g.sandboxes[guest] = newSandbox(s.ID, next)
+	if now == nil || now.id != s.ID || now.six != s.IPv6 {
+		g.forget(guest)
+		is := newSandbox(s.ID, next)
+		g.sandboxes[guest] = is
+		if is.six = s.IPv6; is.six.IsValid() {
+			g.sandboxes[is.six] = is
+		}
 		g.mu.Unlock()
 		if now != nil { // the address is another's now
 			now.end()
@@ -201,11 +227,21 @@ func (g *Gate) Set(guest netip.Addr, s Sandbox) error {
 	return nil
 }
 
+// forget takes a sandbox's addresses out of the table, and returns whose they
+// were. g.mu is held.
+func (g *Gate) forget(guest netip.Addr) *sandbox {
+	gone := g.sandboxes[guest]
+	if gone != nil && g.sandboxes[gone.six] == gone {
+		delete(g.sandboxes, gone.six)
+	}
+	delete(g.sandboxes, guest)
+	return gone
+}
+
 // Remove forgets the sandbox at an address and closes its connections.
 func (g *Gate) Remove(guest netip.Addr) {
 	g.mu.Lock()
-	gone := g.sandboxes[guest.Unmap()]
-	delete(g.sandboxes, guest.Unmap())
+	gone := g.forget(guest.Unmap())
 	g.mu.Unlock()
 	if gone != nil {
 		gone.end()
@@ -223,10 +259,17 @@ func (g *Gate) find(guest net.Addr) *sandbox {
 	return g.sandboxes[addr.Addr().Unmap()]
 }
 
+func (g *Gate) closeStreams() error {
+	if g.stream6 == nil {
+		return g.stream.Close()
+	}
+	return errors.Join(g.stream.Close(), g.stream6.Close())
+}
+
 // Close closes the gate and all that goes through it.
 func (g *Gate) Close() error {
 	g.stop()
-	err := errors.Join(g.stream.Close(), g.names.Close(), g.nameTCP.Close())
+	err := errors.Join(g.closeStreams(), g.names.Close(), g.nameTCP.Close())
 	g.mu.Lock()
 	gone := g.sandboxes
 	g.sandboxes = map[netip.Addr]*sandbox{}

@@ -181,7 +181,7 @@ func TestClosed(t *testing.T) {
 		"203.0.113.1": false, "8.8.8.8": false, "1.1.1.1": false,
 		"::1": true, "::": true, "fe80::1": true, "fd00::1": true, "ff02::1": true, "2001:db8::1": false, "2606:4700::1": false,
 		"::ffff:10.0.0.1": true, "::ffff:8.8.8.8": false, "64:ff9b::a00:1": true, "64:ff9b::808:808": false,
-		"2002:a00:1::": true, "2002:808:808::": false, "fe80::1%eth0": true, "::10.0.0.1": true, "2001::1": true,
+		"2002:a00:1::": true, "2002:808:808::": true, "64:ff9b:1::808:808": true, "fd00:ec2::254": true, "fec0::1": true, "5f00::1": true, "fe80::1%eth0": true, "::10.0.0.1": true, "2001::1": true,
 	} {
 		if got := Closed(netip.MustParseAddr(address)); got != want {
 			t.Errorf("Closed(%s) is %v", address, got)
@@ -189,5 +189,33 @@ func TestClosed(t *testing.T) {
 	}
 	if !Closed(netip.Addr{}) {
 		t.Error("no address is open")
+	}
+}
+
+// A policy that was written for one family does not open the other.
+func TestDeniedInBothFamilies(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range []struct {
+		deny, address string
+		allowed       bool
+	}{
+		{"0.0.0.0/0", "2001:db8::1", false},
+		{"0.0.0.0/0", good, false},
+		{"203.0.113.0/24", "2001:db8::1", true},
+		{"203.0.113.0/24", "64:ff9b::203.0.113.1", false},
+		{"203.0.113.0/24", "64:ff9b::198.51.100.7", true},
+		{"2001:db8::/33", "2001:db8::1", false},
+		{"2001:db8::/33", "2001:db8:8000::1", true},
+		{"2001:db8::/33", good, true},
+		{"::/0", "2001:db8::1", false},
+		{"::/0", good, true},
+	} {
+		r, err := newRules(Sandbox{Internet: true, Policy: cube.NetworkPolicy{DenyOut: []string{row.deny}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := w.gate.decide(r, netip.MustParseAddr(row.address), ""); v.allowed != row.allowed {
+			t.Errorf("with %s denied, %s is allowed: %v", row.deny, row.address, v.allowed)
+		}
 	}
 }

@@ -34,12 +34,20 @@ func TestRedirected(t *testing.T) {
 		}
 		return
 	}
-	const guest = "203.0.113.9"
+	const guest, guest6, good6 = "203.0.113.9", "2001:db8:9::9", "2001:db8::1"
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, address := range []string{good + "/32", guest + "/32"} {
+	addresses := []string{good + "/32", guest + "/32"}
+	_, err = os.Stat("/proc/net/if_inet6")
+	six := err == nil
+	if six {
+		addresses = append(addresses, good6+"/128", guest6+"/128")
+	} else {
+		t.Log("without IPv6, for this kernel has none")
+	}
+	for _, address := range addresses {
 		addr, _ := netlink.ParseAddr(address)
 		if err := netlink.AddrAdd(lo, addr); err != nil {
 			t.Fatal(err)
@@ -48,15 +56,41 @@ func TestRedirected(t *testing.T) {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, func(c *Config) { c.original, c.Listen = originalDestination, netip.IPv4Unspecified() })
+	w := newWorld(t, func(c *Config) {
+		c.original, c.Listen = originalDestination, netip.IPv4Unspecified()
+		if six {
+			c.Listen6 = netip.IPv6Unspecified()
+		}
+	})
 	w.serve(good+":443", echo(good))
 	w.set(guest, cube.NetworkPolicy{})
-	redirect(t, 443, w.gate.Port())
+	redirect(t, nftables.TableFamilyIPv4, 443, w.gate.Port())
 
 	dial := func(to string) net.Conn {
-		conn := connect(t, guest, to)
+		from := guest
+		if to[0] == '[' {
+			from = guest6
+		}
+		conn := connect(t, from, to)
 		_, _ = conn.Write([]byte("\x00"))
 		return conn
+	}
+	if six {
+		w.serve("["+good6+"]:443", echo(good6))
+		redirect(t, nftables.TableFamilyIPv6, 443, w.gate.Port6())
+		// It is another's connection until the sandbox is known to have that address too.
+		gone(t, dial("["+good6+"]:443"))
+		known := Sandbox{ID: "i1", IPv6: netip.MustParseAddr(guest6), Internet: true}
+		if err := w.gate.Set(netip.MustParseAddr(guest), known); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(dial("[" + good6 + "]:443")).ReadString('\n'); err != nil || line != good6+"\n" {
+			t.Errorf("by IPv6 reached %q (%v)", line, err)
+		}
+		gone(t, dial(fmt.Sprintf("[%s]:%d", good6, w.gate.Port6())))
+		w.gate.Remove(netip.MustParseAddr(guest))
+		gone(t, dial("["+good6+"]:443"))
+		w.set(guest, cube.NetworkPolicy{})
 	}
 	if line, err := bufio.NewReader(dial(good + ":443")).ReadString('\n'); err != nil || line != good+"\n" {
 		t.Errorf("reached %q (%v)", line, err)
@@ -71,14 +105,14 @@ func TestRedirected(t *testing.T) {
 }
 
 // redirect sends the connections to a port to another.
-func redirect(t *testing.T, from, to uint16) {
+func redirect(t *testing.T, family nftables.TableFamily, from, to uint16) {
 	t.Helper()
 	c, err := nftables.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	port := func(p uint16) []byte { return []byte{byte(p >> 8), byte(p)} }
-	table := c.AddTable(&nftables.Table{Name: "gate", Family: nftables.TableFamilyIPv4})
+	table := c.AddTable(&nftables.Table{Name: "gate", Family: family})
 	chain := c.AddChain(&nftables.Chain{
 		Name: "out", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
 	})

@@ -75,8 +75,12 @@ func newRules(s Sandbox) (*rules, error) {
 			return nil, errors.New("denyOut has something that is no address and no range")
 		}
 		r.denied = append(r.denied, prefixRule{prefix, entry})
+		if prefix.Addr().Is4() {
+			r.denied = append(r.denied, prefixRule{Translated(prefix), entry})
+		}
 		if prefix.Bits() == 0 && prefix.Addr().Is4() {
-			r.deniesAll = entry
+			r.deniesAll = entry // of E2B's ALL_TRAFFIC, which knows one family, and means both
+			r.denied = append(r.denied, prefixRule{netip.PrefixFrom(netip.IPv6Unspecified(), 0), entry})
 		}
 	}
 	for domain, rule := range s.Policy.Rules {

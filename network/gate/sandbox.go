@@ -13,7 +13,8 @@ import (
 
 // sandbox is one that stands behind the gate.
 type sandbox struct {
-	id cube.SandboxID
+	id  cube.SandboxID
+	six netip.Addr // its second address in the gate's table; not valid without one
 	// questions and unknown bound what it asks the resolver: all, and what has to
 	// be asked of others, by which data could be carried out.
 	questions, unknown *rate.Limiter
