@@ -91,6 +91,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// One that is paused may have to be woken first, or be waited for.
 	done, err := g.sandboxes.Visit(r.Context(), t.id, visitor(r, t))
+	if t.port == cube.AgentPort && cube.KindOf(err) == cube.Forbidden && isPreflight(r) {
+		answerPreflight(w)
+		return
+	}
 	if err != nil {
 		g.refuse(w, r, t, err)
 		return
