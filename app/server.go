@@ -60,6 +60,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return err
 	}
 	defer unlock()
+	raiseFileLimit(log)
 
 	store, err := sqlite.Open(ctx, filepath.Join(s.DataDir, "cube.db"))
 	if err != nil {

@@ -182,6 +182,8 @@ func rewrite(r *httputil.ProxyRequest) {
 	r.Out.Host = r.In.Host
 	// ReverseProxy drops what it cannot parse; it is not ours to read.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	// Of a copy the values, which come behind the body, would arrive elsewhere.
+	r.Out.Trailer = r.In.Trailer
 	r.SetXForwarded()
 	rewriteIngress(r)
 	rewritePreview(r)
@@ -199,7 +201,9 @@ func (g *Gateway) receive(resp *http.Response) error {
 	ctx := resp.Request.Context()
 	resp.Header.Set(requestid.Header, requestid.From(ctx))
 	receivePreview(resp)
-	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && resp.StatusCode != http.StatusSwitchingProtocols {
+	if back, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = upgraded{back}
+	} else if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
 		resp.Body = untilClosed{resp.Body, g.sandboxes.Done(targetOf(ctx).id)}
 	}
 	return nil

@@ -5,13 +5,14 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"cube"
 )
 
-// pools are the connections into sandboxes: a transport for each run of a
+// pools are the connections into sandboxes: transports for each run of a
 // sandbox, so that its idle connections can be closed with it.
 type pools struct {
 	dial func(context.Context, target) (net.Conn, error)
@@ -23,8 +24,16 @@ type pools struct {
 
 // transport is the connections to one run of a sandbox.
 type transport struct {
-	*http.Transport
+	plain *http.Transport
+	// grpc begins with HTTP/2 at once: no gRPC server can be asked in another way
+	// whether it speaks it, and most others do not.
+	grpc *http.Transport
 	over <-chan struct{}
+}
+
+func (t transport) closeIdle() {
+	t.plain.CloseIdleConnections()
+	t.grpc.CloseIdleConnections()
 }
 
 const (
@@ -35,6 +44,9 @@ const (
 	// idleTimeout is for how long. The sandbox's own servers may close sooner;
 	// then net/http dials again.
 	idleTimeout = 90 * time.Second
+	// continueTimeout is how long a client that has asked waits for the server
+	// inside to want its body. Most never say, and get it then.
+	continueTimeout = time.Second
 	// maxAnswerHeader bounds the headers of an answer, in bytes: they are held
 	// in memory, and the sandbox chooses them.
 	maxAnswerHeader = 256 << 10
@@ -42,21 +54,33 @@ const (
 
 // RoundTrip implements http.RoundTripper for requests that have a target.
 func (p *pools) RoundTrip(r *http.Request) (*http.Response, error) {
-	return p.of(targetOf(r.Context()).id).RoundTrip(r)
+	t := p.of(targetOf(r.Context()).id)
+	if isGRPC(r) && r.URL.Scheme == "http" {
+		return t.grpc.RoundTrip(r)
+	}
+	return t.plain.RoundTrip(r)
 }
 
-// of returns the transport of a sandbox.
-func (p *pools) of(id cube.SandboxID) *http.Transport {
+// isGRPC tells gRPC from what any HTTP carries, gRPC-Web among it: by its content
+// type, which is fixed, and that its client speaks HTTP/2.
+func isGRPC(r *http.Request) bool {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	kind, _, _ = strings.Cut(kind, "+")
+	return r.ProtoMajor == 2 && strings.TrimSpace(kind) == "application/grpc"
+}
+
+// of returns the transports of a sandbox.
+func (p *pools) of(id cube.SandboxID) transport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	done := p.done(id)
 	if t, ok := p.transports[id]; ok {
 		if t.over == done {
-			return t.Transport
+			return t
 		}
-		t.CloseIdleConnections() // of a run that is over: drop comes too late for it
+		t.closeIdle() // of a run that is over: drop comes too late for it
 	}
-	t := &http.Transport{
+	plain := &http.Transport{
 		// A dial may outlive the request that asked for it, so the port is
 		// read from the address.
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -73,6 +97,7 @@ func (p *pools) of(id cube.SandboxID) *http.Transport {
 		MaxIdleConns:           idlePerSandbox,
 		MaxIdleConnsPerHost:    idlePerPort,
 		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 		DisableCompression:     true,
 		// A server inside has a certificate that nobody knows, and is at the other
@@ -82,10 +107,14 @@ func (p *pools) of(id cube.SandboxID) *http.Transport {
 		ReadBufferSize:    32 << 10,
 		WriteBufferSize:   32 << 10,
 	}
+	grpc := plain.Clone()
+	grpc.Protocols = new(http.Protocols)
+	grpc.Protocols.SetUnencryptedHTTP2(true)
+	t := transport{plain, grpc, done}
 	if p.transports == nil {
 		p.transports = map[cube.SandboxID]transport{}
 	}
-	p.transports[id] = transport{t, done}
+	p.transports[id] = t
 	go func() {
 		<-done
 		p.drop(id, done)
@@ -102,6 +131,6 @@ func (p *pools) drop(id cube.SandboxID, over <-chan struct{}) {
 	}
 	p.mu.Unlock()
 	if ok {
-		t.CloseIdleConnections()
+		t.closeIdle()
 	}
 }

@@ -31,6 +31,7 @@ const (
 )
 
 var (
+	errBadHost = errors.New("the host has characters that no name has")
 	errNoPort  = errors.New("send the header E2b-Sandbox-Port with the port's number beside E2b-Sandbox-Id")
 	errBadPort = errors.New("the port must be a number from 1 to 65535")
 	errNoAgent = errors.New("the agent has no preview: use its host name, or the headers")
@@ -41,6 +42,10 @@ var (
 // is one, on any domain: no other host name of a server of ours does. Old clients
 // write the client's id behind the sandbox's, which says nothing.
 var hostLabel = regexp.MustCompile(`^(\d{1,10})-([a-z0-9]+)(?:-[a-z0-9]+)?$`)
+
+// plainHost is a host that every server inside reads in the same way. net/http
+// takes what RFC 3986 does, quotes and brackets among it.
+var plainHost = regexp.MustCompile(`^[a-z0-9._-]+$`)
 
 // Takes tells whether a request is for a sandbox and not for the API.
 func (g *Gateway) Takes(r *http.Request) bool {
@@ -64,8 +69,11 @@ func (g *Gateway) shared(host string) bool {
 // target reads which sandbox and port a request is for. An id of another form
 // than ours cannot exist, and is answered as one that does not.
 func (g *Gateway) target(r *http.Request) (target, error) {
-	_, label := splitHost(r.Host)
+	host, label := splitHost(r.Host)
 	if match := hostLabel.FindStringSubmatch(label); match != nil {
+		if !plainHost.MatchString(host) {
+			return target{}, errBadHost
+		}
 		return parseTarget(match[2], match[1])
 	}
 	if g.isPreview(r) {
