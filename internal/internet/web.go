@@ -1,0 +1,91 @@
+package internet
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+)
+
+// serveWeb answers on ports 80 and 443 of all places:
+//
+//	/              the caller's address, or where the place's front page leads
+//	/who           the place's address, the Host that was asked for, the header X-Secret
+//	/headers       what was asked, as JSON
+//	/redirect?to=  somewhere else
+//	/generate_204  nothing
+//	/dns-query     DNS over HTTPS, of name servers
+//	/root.pem      the authority's certificate
+func (i *Internet) serveWeb() error {
+	at := map[string]place{}
+	for _, p := range places {
+		at[p.addr] = p
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if p := at[here(r)]; p.home != "" {
+			http.Redirect(w, r, p.home, p.status)
+			return
+		}
+		fmt.Fprintln(w, r.RemoteAddr)
+	})
+	mux.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s %s\n", here(r), r.Host, r.Header.Get("X-Secret"))
+	})
+	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"headers": r.Header, "host": r.Host, "url": r.URL.String()})
+	})
+	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound)
+	})
+	mux.HandleFunc("/generate_204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("/root.pem", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(i.Root) })
+	mux.HandleFunc("/dns-query", func(w http.ResponseWriter, r *http.Request) {
+		question, err := io.ReadAll(io.LimitReader(r.Body, maxMessage))
+		if answer := i.answer(question, here(r), "https"); at[here(r)].resolves && err == nil && answer != nil {
+			w.Header().Set("Content-Type", "application/dns-message")
+			_, _ = w.Write(answer)
+			return
+		}
+		http.NotFound(w, r)
+	})
+	return i.serve("", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", cmp.Or(at[here(r)].server, "internet"))
+		mux.ServeHTTP(w, r)
+	}))
+}
+
+// here is the address that a request came to.
+func here(r *http.Request) string {
+	return hostOf(r.Context().Value(http.LocalAddrContextKey).(net.Addr))
+}
+
+func hostOf(a net.Addr) string {
+	host, _, _ := net.SplitHostPort(a.String())
+	return host
+}
+
+// serveEchoes answers each datagram and each connection on port 7 with itself.
+func (i *Internet) serveEchoes() error {
+	for _, p := range places {
+		conn, err := i.ListenPacket("udp4", net.JoinHostPort(p.addr, "7"))
+		if err != nil {
+			return err
+		}
+		i.closers = append(i.closers, conn)
+		i.all.Go(func() {
+			buffer := make([]byte, 1<<16)
+			for {
+				n, from, err := conn.ReadFrom(buffer)
+				if err != nil {
+					return
+				}
+				_, _ = conn.WriteTo(buffer[:n], from)
+			}
+		})
+	}
+	return i.serveStream(":7", false, func(c net.Conn) { _, _ = io.Copy(c, c) })
+}
