@@ -50,26 +50,20 @@ func MakeHostBase(imagesDir string, agent []byte, agentPath string) (Root, error
 	for _, dir := range stale {
 		_ = os.RemoveAll(dir)
 	}
-	tmp, err := os.MkdirTemp(imagesDir, "tmp-")
-	if err != nil {
-		return Root{}, err
-	}
-	defer os.RemoveAll(tmp)
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return Root{}, err
-	}
-
 	var root Root
-	t := newTree(tmp)
-	root.Binds = t.hostDirectories()
-	t.skeleton()
-	t.hostEtc()
-	t.generatedEtc()
-	t.accounts()
-	t.file(agentPath, string(agent), 0o755)
-	t.standIns(string(agent))
-	if t.err != nil {
-		return Root{}, fmt.Errorf("making the base image: %w", t.err)
+	describe := func(t *tree) error {
+		root.Binds = t.hostDirectories()
+		t.skeleton()
+		t.hostEtc()
+		t.generatedEtc()
+		t.accounts()
+		t.file(agentPath, string(agent), 0o755)
+		t.standIns(string(agent))
+		return t.err
+	}
+	var err error
+	if root.Dir, err = makeOnce(imagesDir, hostBasePrefix, describe); err != nil {
+		return Root{}, fmt.Errorf("making the base image: %w", err)
 	}
 	for _, b := range root.Binds {
 		masked, err := privatePaths(b)
@@ -77,12 +71,6 @@ func MakeHostBase(imagesDir string, agent []byte, agentPath string) (Root, error
 			return Root{}, fmt.Errorf("looking for private files in %s: %w", b.Source, err)
 		}
 		root.Masked = append(root.Masked, masked...)
-	}
-
-	root.Dir = filepath.Join(imagesDir, hostBasePrefix+t.digest())
-	err = os.Rename(tmp, root.Dir)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return Root{}, err
 	}
 	return root, nil
 }
@@ -102,10 +90,40 @@ func RemoveHostBases(imagesDir string, inUse func(dir string) bool) error {
 	return err
 }
 
+// makeOnce makes the tree that describe makes below imagesDir, named for its
+// content, unless it is there, and returns its path.
+func makeOnce(imagesDir, prefix string, describe func(*tree) error) (string, error) {
+	known := newTree("")
+	if err := describe(known); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(imagesDir, prefix+known.digest())
+	if _, err := os.Lstat(dir); err == nil {
+		return dir, nil
+	}
+	tmp, err := os.MkdirTemp(imagesDir, "tmp-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return "", err
+	}
+	t := newTree(tmp)
+	if err := describe(t); err != nil {
+		return "", err
+	}
+	dir = filepath.Join(imagesDir, prefix+t.digest()) // the host may have changed meanwhile
+	if err := os.Rename(tmp, dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	return dir, nil
+}
+
 // tree writes a directory and remembers what it wrote, for the digest. After
 // the first error it does nothing more.
 type tree struct {
-	dir  string
+	dir  string // "": it is only remembered
 	hash hash.Hash
 	err  error
 }
@@ -120,6 +138,9 @@ func (t *tree) add(kind, path, content string, mode fs.FileMode, write func(full
 		return
 	}
 	fmt.Fprintf(t.hash, "%s %q %v %x\n", kind, path, mode, sha256.Sum256([]byte(content)))
+	if t.dir == "" {
+		return
+	}
 	full := filepath.Join(t.dir, path)
 	if t.err = os.MkdirAll(filepath.Dir(full), 0o755); t.err == nil {
 		t.err = write(full)
@@ -215,42 +236,4 @@ func (t *tree) copyEtc(pattern string) {
 			return t.err
 		}))
 	}
-}
-
-// privatePaths lists what below a bound directory not everybody may read, by
-// its place in the root.
-func privatePaths(b Bind) ([]string, error) {
-	var private []string
-	err := filepath.WalkDir(b.Source, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if !entry.IsDir() && !entry.Type().IsRegular() {
-			return nil
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		readable := fs.FileMode(0o004)
-		if entry.IsDir() {
-			readable = 0o005
-		}
-		if info.Mode()&readable == readable {
-			return nil
-		}
-		relative, err := filepath.Rel(b.Source, path)
-		if err != nil {
-			return err
-		}
-		private = append(private, filepath.Join(b.Target, relative))
-		if entry.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
-	})
-	return private, err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 // topPrefix starts the names of the directories that MakeTop makes. It begins as
@@ -19,28 +18,18 @@ func MakeTop(imagesDir string, agent []byte, agentPath string) (Root, error) {
 	if err := errors.Join(os.MkdirAll(imagesDir, 0o700), os.Chmod(imagesDir, 0o700)); err != nil {
 		return Root{}, err
 	}
-	tmp, err := os.MkdirTemp(imagesDir, "tmp-")
+	dir, err := makeOnce(imagesDir, topPrefix, func(t *tree) error {
+		for _, dir := range []string{"dev", "etc", "opt", "proc", "run", "sys"} {
+			t.directory(dir, 0o755, 0)
+		}
+		t.directory("tmp", fs.ModeSticky|0o777, 0)
+		t.directory("tmp/.X11-unix", fs.ModeSticky|0o777, 0) // see skeleton
+		t.names()
+		t.file(agentPath, string(agent), 0o755)
+		return t.err
+	})
 	if err != nil {
-		return Root{}, err
+		return Root{}, fmt.Errorf("making what lies over images: %w", err)
 	}
-	defer os.RemoveAll(tmp)
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return Root{}, err
-	}
-	t := newTree(tmp)
-	for _, dir := range []string{"dev", "etc", "opt", "proc", "run", "sys"} {
-		t.directory(dir, 0o755, 0)
-	}
-	t.directory("tmp", fs.ModeSticky|0o777, 0)
-	t.directory("tmp/.X11-unix", fs.ModeSticky|0o777, 0) // see skeleton
-	t.names()
-	t.file(agentPath, string(agent), 0o755)
-	if t.err != nil {
-		return Root{}, fmt.Errorf("making what lies over images: %w", t.err)
-	}
-	root := Root{Dir: filepath.Join(imagesDir, topPrefix+t.digest()), Top: true}
-	if err := os.Rename(tmp, root.Dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Root{}, err
-	}
-	return root, nil
+	return Root{Dir: dir, Top: true}, nil
 }
