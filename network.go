@@ -19,6 +19,20 @@ type NetworkPolicy struct {
 	Authority []byte `json:",omitempty"`
 }
 
+// AllTraffic in DenyOut closes all that AllowOut does not name.
+const AllTraffic = "0.0.0.0/0"
+
+// Reach is what an engine is told that a sandbox may reach: without Internet all is
+// denied, as E2B has it, and what AllowOut names may be reached all the same.
+func (s Sandbox) Reach() (internet bool, policy NetworkPolicy) {
+	if s.Internet || len(s.Network.AllowOut) == 0 {
+		return s.Internet, s.Network
+	}
+	policy = s.Network
+	policy.DenyOut = append([]string{AllTraffic}, policy.DenyOut...)
+	return true, policy
+}
+
 // NetworkRule is what is changed in HTTP requests to a domain.
 type NetworkRule struct {
 	// Headers are set, in place of those that the sandbox sent. They may hold

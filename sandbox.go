@@ -120,7 +120,8 @@ type Sandbox struct {
 	// TrafficToken opens the ports that are not the agent's; "" means that they
 	// are open to all who know the id. A secret: never logged.
 	TrafficToken string
-	// Internet is false for a sandbox that may reach nothing outside.
+	// Internet is false for a sandbox that may reach nothing outside but what
+	// Network allows by name: see Reach.
 	Internet bool
 	// Network is what else it may reach. It holds secrets: never logged.
 	Network NetworkPolicy

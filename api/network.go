@@ -75,8 +75,8 @@ func (a *api) getNetworkLog(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// networkPolicy reads what a sandbox may reach. Without internet access all is
-// denied, as E2B has it: what allowOut names may be reached all the same.
+// networkPolicy reads what a sandbox may reach, and keeps it as it was written:
+// cube.Sandbox.Reach says what comes of both.
 func networkPolicy(n gen.SandboxNetworkUpdate) (internet bool, p cube.NetworkPolicy, err error) {
 	internet = n.AllowInternetAccess == nil || *n.AllowInternetAccess
 	if n.AllowOut != nil {
@@ -84,9 +84,6 @@ func networkPolicy(n gen.SandboxNetworkUpdate) (internet bool, p cube.NetworkPol
 	}
 	if n.DenyOut != nil {
 		p.DenyOut = *n.DenyOut
-	}
-	if !internet && len(p.AllowOut) > 0 {
-		internet, p.DenyOut = true, append([]string{egress.AllTraffic}, p.DenyOut...)
 	}
 	if n.Rules != nil {
 		p.Rules = map[string]cube.NetworkRule{}
@@ -110,7 +107,17 @@ func networkPolicy(n gen.SandboxNetworkUpdate) (internet bool, p cube.NetworkPol
 			p.EgressProxy.Password = *proxy.Password
 		}
 	}
+	if internet {
+		p, err = egress.Canonical(p)
+		return internet, p, err
+	}
+	denied, err := egress.Canonical(cube.NetworkPolicy{DenyOut: p.DenyOut})
+	if err != nil {
+		return false, p, err
+	}
+	p.DenyOut = []string{cube.AllTraffic} // so names in allowOut need no other
 	p, err = egress.Canonical(p)
+	p.DenyOut = denied.DenyOut
 	return internet, p, err
 }
 

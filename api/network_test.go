@@ -49,7 +49,10 @@ func TestNetworkPolicies(t *testing.T) {
 	}{
 		{`{"denyOut":["203.0.113.7"]}`, true, `{"allowPublicTraffic":true,"denyOut":["203.0.113.7"]}`},
 		{`{"allow_internet_access":false}`, false, `{"allowPublicTraffic":true}`},
-		{`{"allow_internet_access":false,"allowOut":["203.0.113.7"]}`, true, `{"allowPublicTraffic":true,"allowOut":["203.0.113.7"],"denyOut":["0.0.0.0/0"]}`},
+		// As it was written, and the engine is told what comes of it.
+		{`{"allow_internet_access":false,"allowOut":["203.0.113.7"]}`, false, `{"allowPublicTraffic":true,"allowOut":["203.0.113.7"]}`},
+		{`{"allow_internet_access":false,"allowOut":["a.example"],"denyOut":["203.0.113.7"]}`, false, `{"allowPublicTraffic":true,"allowOut":["a.example"],"denyOut":["203.0.113.7"]}`},
+		{`{"allow_internet_access":false,"allowOut":["a.example"],"denyOut":["1.2.3.4/0"]}`, false, `{"allowPublicTraffic":true,"allowOut":["a.example"],"denyOut":["0.0.0.0/0"]}`},
 		{`{}`, true, `{"allowPublicTraffic":true}`},
 	} {
 		if resp := call(t, h, "PUT", "/sandboxes/"+id+"/network", step.body, nil); resp.StatusCode != 204 {

@@ -249,9 +249,8 @@ func (s *Sandboxes) start(ctx context.Context, sandbox cube.Sandbox, from origin
 			ID:        sandbox.ID,
 			Snapshot:  from.snapshot,
 			Resources: sandbox.Resources,
-			Internet:  sandbox.Internet,
-			Network:   sandbox.Network,
 		}
+		request.Internet, request.Network = sandbox.Reach()
 		timings, err := s.engine.Start(ctx, request)
 		if err != nil && cube.KindOf(err) == cube.Exhausted && s.emptyPool() {
 			return s.engine.Start(ctx, request)

@@ -42,7 +42,7 @@ func (s *Sandboxes) SetNetwork(ctx context.Context, id cube.SandboxID, internet 
 		err = settleAgent(ctx, s.engine, next, next.HostKey, true)
 	}
 	if err == nil {
-		err = s.engine.SetNetwork(ctx, id, internet, policy)
+		err = s.setReach(ctx, next)
 	}
 	if err != nil {
 		// The engine has the old one. An authority that was made may stay.
@@ -67,7 +67,7 @@ func (s *Sandboxes) repeatNetwork(l *live) {
 	if err != nil {
 		return
 	}
-	err = s.engine.SetNetwork(s.ctx, l.id, sandbox.Internet, sandbox.Network)
+	err = s.setReach(s.ctx, sandbox)
 	if err != nil && cube.KindOf(err) != cube.NotFound && s.ctx.Err() == nil {
 		s.log.Error("what a sandbox may reach could not be set again", "sandbox", l.id, "error", err)
 	}
@@ -118,7 +118,12 @@ func (s *Sandboxes) applyNetwork(ctx context.Context, sandbox cube.Sandbox) erro
 	if reflect.ValueOf(sandbox.Network).IsZero() {
 		return nil
 	}
-	return s.engine.SetNetwork(ctx, sandbox.ID, sandbox.Internet, sandbox.Network)
+	return s.setReach(ctx, sandbox)
+}
+
+func (s *Sandboxes) setReach(ctx context.Context, sandbox cube.Sandbox) error {
+	internet, policy := sandbox.Reach()
+	return s.engine.SetNetwork(ctx, sandbox.ID, internet, policy)
 }
 
 // certificateOf is the part of an authority that is no secret.

@@ -57,6 +57,15 @@ func TestNetworkPolicies(t *testing.T) {
 		}
 		want(id, true, next)
 
+		// Without the internet what is allowed by name stays allowed.
+		if err := s.SetNetwork(t.Context(), id, false, cube.NetworkPolicy{AllowOut: []string{"203.0.113.7"}}); err != nil {
+			t.Fatal(err)
+		}
+		want(id, true, cube.NetworkPolicy{AllowOut: []string{"203.0.113.7"}, DenyOut: []string{cube.AllTraffic}, Authority: policy.Authority})
+		if err := s.SetNetwork(t.Context(), id, true, cube.NetworkPolicy{DenyOut: next.DenyOut}); err != nil {
+			t.Fatal(err)
+		}
+
 		if err := s.Pause(t.Context(), id, true); err != nil {
 			t.Fatal(err)
 		}

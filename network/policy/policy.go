@@ -18,9 +18,6 @@ import (
 	"cube"
 )
 
-// AllTraffic in DenyOut closes all that AllowOut does not name.
-const AllTraffic = "0.0.0.0/0"
-
 // Bounds. Those of rules are E2B's.
 const (
 	maxEntries     = 1000 // of a list
@@ -46,7 +43,7 @@ func Canonical(p cube.NetworkPolicy) (cube.NetworkPolicy, error) {
 	if err != nil {
 		return cube.NetworkPolicy{}, err
 	}
-	if named && !slices.Contains(deny, AllTraffic) {
+	if named && !slices.Contains(deny, cube.AllTraffic) {
 		return cube.NetworkPolicy{}, invalid("When specifying allowed domains in allow out, you must include 'ALL_TRAFFIC' in deny out to block all other traffic.")
 	}
 	p.AllowOut, p.DenyOut = allow, deny
@@ -76,7 +73,7 @@ func parse(entry string) (string, bool) {
 		}
 		prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
 	}
-	if prefix.Addr().IsUnspecified() && entry != AllTraffic && entry != "::/0" {
+	if prefix.Addr().IsUnspecified() && entry != cube.AllTraffic && entry != "::/0" {
 		return "", false
 	}
 	return prefix.Masked().String(), true

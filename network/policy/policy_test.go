@@ -11,10 +11,10 @@ import (
 )
 
 func TestCanonical(t *testing.T) {
-	all := []string{AllTraffic}
+	all := []string{cube.AllTraffic}
 	for name, c := range map[string]struct{ in, want cube.NetworkPolicy }{
 		"nothing":          {cube.NetworkPolicy{}, cube.NetworkPolicy{}},
-		"ranges":           {cube.NetworkPolicy{DenyOut: []string{"203.0.113.7/24", "1.2.3.4/0", "198.51.100.1"}}, cube.NetworkPolicy{DenyOut: []string{"203.0.113.0/24", AllTraffic, "198.51.100.1"}}},
+		"ranges":           {cube.NetworkPolicy{DenyOut: []string{"203.0.113.7/24", "1.2.3.4/0", "198.51.100.1"}}, cube.NetworkPolicy{DenyOut: []string{"203.0.113.0/24", cube.AllTraffic, "198.51.100.1"}}},
 		"mapped ranges":    {cube.NetworkPolicy{DenyOut: []string{"::ffff:203.0.113.7/120", "::ffff:198.51.100.1/128"}}, cube.NetworkPolicy{DenyOut: []string{"203.0.113.0/24", "198.51.100.1/32"}}},
 		"twice":            {cube.NetworkPolicy{DenyOut: []string{"203.0.113.7", "203.0.113.7"}}, cube.NetworkPolicy{DenyOut: []string{"203.0.113.7"}}},
 		"names":            {cube.NetworkPolicy{AllowOut: []string{"Google.COM", "*.Example.com.", "*", "1.1.1.1"}, DenyOut: all}, cube.NetworkPolicy{AllowOut: []string{"google.com", "*.example.com", "*", "1.1.1.1"}, DenyOut: all}},
@@ -47,7 +47,7 @@ func TestWhatIsNone(t *testing.T) {
 	}
 	deny := func(entry string) cube.NetworkPolicy { return cube.NetworkPolicy{DenyOut: []string{entry}} }
 	allow := func(entry string) cube.NetworkPolicy {
-		return cube.NetworkPolicy{AllowOut: []string{entry}, DenyOut: []string{AllTraffic}}
+		return cube.NetworkPolicy{AllowOut: []string{entry}, DenyOut: []string{cube.AllTraffic}}
 	}
 	proxy := func(address, user, password string) cube.NetworkPolicy {
 		return cube.NetworkPolicy{EgressProxy: &cube.EgressProxy{Address: address, Username: user, Password: password}}
@@ -113,7 +113,7 @@ func TestWhatIsNone(t *testing.T) {
 func FuzzCanonical(f *testing.F) {
 	f.Add("Google.com", "10.0.0.1/8")
 	f.Fuzz(func(t *testing.T, allow, deny string) {
-		got, err := Canonical(cube.NetworkPolicy{AllowOut: []string{allow}, DenyOut: []string{deny, AllTraffic}})
+		got, err := Canonical(cube.NetworkPolicy{AllowOut: []string{allow}, DenyOut: []string{deny, cube.AllTraffic}})
 		if err != nil {
 			return
 		}
