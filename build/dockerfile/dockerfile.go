@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -83,6 +84,9 @@ func (p *parser) take(in instruction) error {
 		if err != nil {
 			return lineError(in.line, "%s: %w", in.keyword, err)
 		}
+		if in.keyword == "USER" && strings.ContainsAny(value, " \t") {
+			return lineError(in.line, "USER %s is no account: write its name alone", value)
+		}
 		p.user, p.workdir = p.user || in.keyword == "USER", p.workdir || in.keyword == "WORKDIR"
 		p.add(in.line, in.keyword, value)
 	case "CMD", "ENTRYPOINT":
@@ -97,11 +101,15 @@ func (p *parser) take(in instruction) error {
 		}
 	case "EXPOSE", "VOLUME", "LABEL", "MAINTAINER", "STOPSIGNAL", "HEALTHCHECK":
 		// Every port can be reached, and every file is kept: there is nothing to do.
+		return checkIdle(in)
 	case "SHELL":
 		return lineError(in.line, "SHELL is not supported: commands run in bash; write RUN with the shell that it needs, such as RUN zsh -c '…'")
 	case "ONBUILD":
 		return lineError(in.line, "ONBUILD is not supported: write its steps into the files that begin with this one")
 	default:
+		if !name.MatchString(in.keyword) {
+			return lineError(in.line, "%.60q is no instruction", in.keyword)
+		}
 		return lineError(in.line, "%s is no instruction", in.keyword)
 	}
 	return nil
@@ -112,16 +120,24 @@ func (p *parser) from(in instruction) error {
 		return lineError(in.line, "there is a second FROM: builds of several stages are not supported; build the first one as a template or an image of its own")
 	}
 	flags, rest := in.flags()
-	for name := range flags {
-		return lineError(in.line, "FROM --%s is not supported: templates are made for the server's own machine", name)
+	for name, value := range flags {
+		if own := "linux/" + runtime.GOARCH; name != "platform" || value != own && !strings.HasPrefix(value, own+"/") {
+			return lineError(in.line, "FROM --%s is not supported: templates are made for the server's own machine", name)
+		}
 	}
 	words, err := split(rest)
 	if err != nil || len(words) != 1 && (len(words) != 3 || !strings.EqualFold(words[1], "AS")) {
 		return lineError(in.line, "write FROM and an image, such as FROM ubuntu:22.04")
 	}
-	image := expand(words[0], p.known)
+	image, err := expand(words[0], p.known)
+	if err != nil {
+		return lineError(in.line, "FROM %s: %w", words[0], err)
+	}
 	if image == "" || strings.EqualFold(image, "scratch") {
 		return lineError(in.line, "FROM %s holds nothing to build in: begin with an image that has a shell, such as debian:bookworm-slim", words[0])
+	}
+	if strings.HasSuffix(image, ":") || strings.HasSuffix(image, "@") {
+		return lineError(in.line, "FROM %s is %s, and that is no image: give its variables values by ARG before FROM", words[0], image)
 	}
 	p.file.From = image
 	return nil
@@ -144,9 +160,17 @@ func (p *parser) run(in instruction) error {
 	text := rest
 	switch argv, isJSON := jsonForm(rest); {
 	case len(in.documents) > 0:
+		// A text alone is what runs; with a command, it is for the shell to read.
 		text = in.documents[0].text
-		if before, _, _ := strings.Cut(rest, "<<"); strings.TrimSpace(before) != "" {
-			text = rest + "\n" + in.documents[0].raw // for the shell to read
+		if words := rawWords(rest); len(words) > len(in.documents) || strings.ContainsAny(words[0][:1], "0123456789") {
+			text = rest + "\n"
+			for _, d := range in.documents {
+				text += d.raw
+			}
+		} else if len(words) > 1 {
+			return lineError(in.line, "RUN of several texts needs the command that reads them")
+		} else if strings.HasPrefix(text, "#!") {
+			return lineError(in.line, "RUN of a text that begins with #! is not supported: write the program, such as RUN python3 <<EOF")
 		}
 	case isJSON:
 		text = shellQuote(argv)
@@ -208,8 +232,8 @@ func (p *parser) env(in instruction) error {
 	if err != nil || len(words) == 0 {
 		return lineError(in.line, "write %s name=value", in.keyword)
 	}
-	if name, value, _ := strings.Cut(in.rest, " "); in.keyword == "ENV" && !strings.Contains(name, "=") {
-		if value = strings.TrimSpace(value); value == "" {
+	if name, value := cutBlank(in.rest); in.keyword == "ENV" && !strings.Contains(name, "=") {
+		if value == "" {
 			return lineError(in.line, "write ENV %s=value", name)
 		}
 		p.add(in.line, "ENV", name, value)
@@ -226,13 +250,18 @@ func (p *parser) env(in instruction) error {
 		case in.keyword == "ARG":
 			given, isGiven := p.args[name]
 			if isGiven {
-				value = given
+				value, hasValue = given, true
 			} else if before, isKnown := p.known[name]; isKnown && !hasValue {
-				value = before
+				value, hasValue = before, true
 			}
 			p.used[name] = true
+			if !hasValue {
+				continue // it is not set
+			}
 			if p.file.From == "" {
-				p.known[name] = expand(value, p.known)
+				if p.known[name], err = expand(value, p.known); err != nil {
+					return lineError(in.line, "ARG %s: %w", name, err)
+				}
 				continue
 			}
 		}

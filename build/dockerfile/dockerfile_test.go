@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -31,6 +32,17 @@ func TestDockerfiles(t *testing.T) {
 		{"exec form", "FROM ubuntu:22.04\nRUN [\"echo\", \"it's\", \"\"]", begin + `RUN ["echo 'it'\\''s' ''"]` + end},
 		{"a document", "FROM ubuntu:22.04\nRUN <<EOF\na\n  b\nEOF\nRUN c", begin + "RUN [\"a\\n  b\\n\"]\nRUN [\"c\"]" + end},
 		{"a document for a program", "FROM ubuntu:22.04\nRUN python3 - <<'E'\nprint(1)\nE", begin + `RUN ["python3 - <<'E'\nprint(1)\nE\n"]` + end},
+		{"a document without its tabs", "FROM ubuntu:22.04\nRUN <<-EOF\n\ta\n\tEOF", begin + `RUN ["a\n"]` + end},
+		{"two documents", "FROM ubuntu:22.04\nRUN paste 3<<A 4<<B\n1\nA\n2\nB", begin + `RUN ["paste 3<<A 4<<B\n1\nA\n2\nB\n"]` + end},
+		{"what is no document", "FROM ubuntu:22.04\nRUN cat <<<EOF && echo $((1<<X)) \"a <<EOF\" 'b <<EOF'", begin + `RUN ["cat <<<EOF && echo $((1<<X)) \"a <<EOF\" 'b <<EOF'"]` + end},
+		{"tabs", "FROM\tubuntu:22.04\nCOPY\t--chown=app\ta\tb\nENV\tA\tx y", begin + `COPY ["a" "b" "app" ""]` + "\n" + `ENV ["A" "x y"]` + end},
+		{"old line ends and the last line continued", "FROM ubuntu:22.04\r\nRUN a \\\r\n b \\\r\n", begin + `RUN ["a  b"]` + end},
+		{"this machine's platform", "FROM --platform=linux/" + runtime.GOARCH + " ubuntu:22.04\nRUN a", begin + `RUN ["a"]` + end},
+		{"defaults and alternatives", "ARG A=22.04\nARG B\nFROM ubuntu:${A:+22}${B+no}${C-.04}${A+}\nRUN a", begin + `RUN ["a"]` + end},
+		{"nothing to do", "FROM ubuntu:22.04\nEXPOSE 80 443/tcp 1000-2000/udp $PORT\nLABEL a=b \"c d\"=e\nLABEL old form\nHEALTHCHECK --interval=5s CMD x\nHEALTHCHECK none\nSTOPSIGNAL 9\nMAINTAINER me\nRUN a", begin + `RUN ["a"]` + end},
+		{"an entry point for a shell's command", "FROM ubuntu:22.04\nENTRYPOINT [\"/run\"]\nCMD a b", "USER [\"root\"]\nWORKDIR [\"/\"]" + end + "\nstart /run /bin/sh -c 'a b'"},
+		{"a shell's entry point takes no command", "FROM ubuntu:22.04\nENTRYPOINT /run x\nCMD [\"a\"]", "USER [\"root\"]\nWORKDIR [\"/\"]" + end + "\nstart /run x"},
+		{"nothing is run any more", "FROM ubuntu:22.04\nCMD a\nCMD []", "USER [\"root\"]\nWORKDIR [\"/\"]" + end},
 		{"a cache is none", "FROM ubuntu:22.04\nRUN --mount=type=cache,target=/x pip install y", begin + `RUN ["pip install y"]` + end},
 		{"copies", "FROM ubuntu:22.04\nCOPY a b /srv/\nADD --chown=app:app --chmod=755 x y\nCOPY [\"a b\", \"/c d\"]",
 			begin + `COPY ["a" "/srv/"]` + "\n" + `COPY ["b" "/srv/"]` + "\n" + `COPY ["x" "y" "app:app" "755"]` + "\n" + `COPY ["a b" "/c d"]` + end},
@@ -89,6 +101,33 @@ func TestMistakes(t *testing.T) {
 		{"FROM a\nONBUILD RUN x", "ONBUILD is not supported"},
 		{"FROM a\nRUNN x", "line 2: RUNN is no instruction"},
 		{"FROM a\napt-get update", "APT-GET is no instruction"},
+		{"FROM a\n\x7fELF\x02 x", `line 2: "\x7fELF\x02" is no instruction`},
+		{"\xff\xfeF\x00R\x00", "the file is UTF-16: save it as UTF-8"},
+		{"FROM a:$X", "line 1: FROM a:$X is a:, and that is no image: give its variables values by ARG before FROM"},
+		{"FROM a:${X:?none}", "line 1: FROM a:${X:?none}: ${X:?none} is not supported"},
+		{"ARG A=${B#c}\nFROM a", "line 1: ARG A: ${B#c} is not supported"},
+		{"FROM a # the base", "line 1: write FROM and an image"},
+		{"FROM a AS", "line 1: write FROM and an image"},
+		{"FROM a\nRUN x \\\n  && y\nFOO", "line 4: FOO is no instruction"},
+		{"FROM a\nRUN <<A <<B\nA\nB", "line 2: RUN of several texts needs the command that reads them"},
+		{"FROM a\nRUN <<EOF\n#!/usr/bin/python3\nEOF", "write the program, such as RUN python3 <<EOF"},
+		{"FROM a\nRUN --mount=type=bind,target=/x y", "COPY what the command needs"},
+		{"FROM a\nRUN --network=none x", "RUN --network is not supported"},
+		{"FROM a\nCOPY --exclude=b x y", "COPY --exclude is not supported"},
+		{"FROM a\nADD --checksum=sha256:1 x y", "ADD --checksum is not supported"},
+		{"FROM a\nADD git@x.example:y.git /z", "ADD of a URL is not supported"},
+		{"FROM a\nCOPY", "line 2: COPY needs what to copy"},
+		{"FROM a\nWORKDIR", "WORKDIR says nothing"},
+		{"FROM a\nUSER app # not root", "USER app # not root is no account"},
+		{"FROM a\nENV A=\"b", "write ENV name=value"},
+		{"FROM a\nENV A=1 # one", "ENV # has no value"},
+		{"FROM a\nARG", "write ARG name=value"},
+		{"FROM a\nEXPOSE", "EXPOSE says nothing"},
+		{"FROM a\nEXPOSE http", "line 2: EXPOSE http is no port"},
+		{"FROM a\nLABEL x", "LABEL x has no value"},
+		{"FROM a\nLABEL x=1 y", "LABEL y has no value"},
+		{"FROM a\nHEALTHCHECK curl x", "HEALTHCHECK CURL is none"},
+		{"FROM a\nENTRYPOINT [x]", "line 2: ENTRYPOINT looks like a list and is no JSON"},
 		{"# escape=x\nFROM a", "escape=x is not supported"},
 		{strings.Repeat("#", 2<<20), "longer than"},
 	} {
@@ -102,7 +141,7 @@ func TestMistakes(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"FROM a\nRUN <<EOF\nx\nEOF", "ARG A=b\nFROM $A\nENV A=b \\\n C=d", "FROM a\nCMD [\"x\"]\nCOPY --chown=1 a b"} {
+	for _, s := range []string{"FROM a\nRUN <<EOF\nx\nEOF", "ARG A=b\nFROM $A\nENV A=b \\\n C=d", "FROM a\nCMD [\"x\"]\nCOPY --chown=1 a b", "FROM ${A:-b}\nRUN cat 3<<\"A\" 4<<-'B'\nA\n\tB\nLABEL a=b\nEXPOSE 1-2/tcp"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -21,13 +21,17 @@ const maxFile = 1 << 20
 
 var (
 	directive = regexp.MustCompile(`(?i)^#\s*([a-z]+)\s*=\s*(\S+)\s*$`)
-	heredoc   = regexp.MustCompile(`<<(-?)(["']?)([A-Za-z_][A-Za-z0-9_]*)["']?`)
+	heredoc   = regexp.MustCompile(`^[0-9]*<<(-?)(?:([A-Za-z_][A-Za-z0-9_]*)|"([A-Za-z_][A-Za-z0-9_]*)"|'([A-Za-z_][A-Za-z0-9_]*)')$`)
+	name      = regexp.MustCompile(`^[A-Z_-]+$`)
 )
 
 // instructions splits a Dockerfile.
 func instructions(text string) ([]instruction, error) {
 	if len(text) > maxFile {
 		return nil, lineError(1, "the file is longer than %d KiB", maxFile>>10)
+	}
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		return nil, lineError(1, "the file is UTF-16: save it as UTF-8")
 	}
 	lines := strings.Split(strings.TrimPrefix(strings.ReplaceAll(text, "\r\n", "\n"), "\ufeff"), "\n")
 	escape := `\`
@@ -78,12 +82,16 @@ func instructions(text string) ([]instruction, error) {
 }
 
 func newInstruction(line int, s string) instruction {
-	s = strings.TrimSpace(s)
-	keyword, rest := s, ""
-	if i := strings.IndexAny(s, " \t"); i >= 0 {
-		keyword, rest = s[:i], strings.TrimSpace(s[i:])
-	}
+	keyword, rest := cutBlank(strings.TrimSpace(s))
 	return instruction{line: line, keyword: strings.ToUpper(keyword), rest: rest}
+}
+
+// cutBlank splits at the first spaces.
+func cutBlank(s string) (word, rest string) {
+	if i := strings.IndexAny(s, " \t"); i >= 0 {
+		return s[:i], strings.TrimSpace(s[i:])
+	}
+	return s, ""
 }
 
 // readDocuments takes the here-documents that an instruction begins, and returns
@@ -92,18 +100,23 @@ func (in *instruction) readDocuments(lines []string, at int) (int, error) {
 	if in.keyword != "RUN" && in.keyword != "COPY" && in.keyword != "ADD" {
 		return at, nil
 	}
-	for _, m := range heredoc.FindAllStringSubmatch(in.rest, -1) {
+	for _, word := range rawWords(in.rest) {
+		m := heredoc.FindStringSubmatch(word)
+		if m == nil {
+			continue
+		}
+		end := m[2] + m[3] + m[4]
 		var text, raw strings.Builder
 		for at++; ; at++ {
 			if at >= len(lines) {
-				return 0, lineError(in.line, "the text that begins with <<%s has no end: write %s on a line of its own", m[3], m[3])
+				return 0, lineError(in.line, "the text that begins with <<%s has no end: write %s on a line of its own", end, end)
 			}
 			l := lines[at]
 			raw.WriteString(l + "\n")
 			if m[1] == "-" {
 				l = strings.TrimLeft(l, "\t")
 			}
-			if l == m[3] {
+			if l == end {
 				break
 			}
 			text.WriteString(l + "\n")
@@ -113,15 +126,44 @@ func (in *instruction) readDocuments(lines []string, at int) (int, error) {
 	return at, nil
 }
 
+// rawWords splits at spaces outside of quotes, and leaves the quotes. So no text
+// is found in "a << b", in a shell's a<<<b or in its $((1<<X)).
+func rawWords(s string) []string {
+	var words []string
+	begin, quote := -1, byte(0)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		blank := quote == 0 && (c == ' ' || c == '\t')
+		switch {
+		case blank && begin >= 0:
+			words, begin = append(words, s[begin:i]), -1
+		case !blank && begin < 0:
+			begin = i
+		}
+		switch {
+		case c == '\\' && quote != '\'':
+			i++
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case c == quote:
+			quote = 0
+		}
+	}
+	if begin >= 0 {
+		words = append(words, s[begin:])
+	}
+	return words
+}
+
 // flags takes --name=value from the beginning.
 func (in instruction) flags() (map[string]string, string) {
 	flags := map[string]string{}
 	rest := in.rest
 	for strings.HasPrefix(rest, "--") {
-		word, after, _ := strings.Cut(rest, " ")
+		word, after := cutBlank(rest)
 		name, value, _ := strings.Cut(word[2:], "=")
 		flags[name] = value
-		rest = strings.TrimSpace(after)
+		rest = after
 	}
 	return flags, rest
 }

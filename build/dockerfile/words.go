@@ -2,8 +2,10 @@ package dockerfile
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
+	"unicode"
 )
 
 // split splits at spaces, with quotes and backslashes as a shell has them. What
@@ -57,15 +59,28 @@ func unquote(s string) (string, error) {
 	return strings.Join(words, " "), err
 }
 
-// expand puts values in place of $NAME, ${NAME} and ${NAME:-default}.
-func expand(s string, values map[string]string) string {
-	return os.Expand(s, func(name string) string {
-		name, otherwise, _ := strings.Cut(name, ":-")
-		if v := values[name]; v != "" {
-			return v
+// expand puts values in place of $NAME and ${NAME}, and of ${NAME:-word} and
+// ${NAME:+word} with and without the colon.
+func expand(s string, values map[string]string) (string, error) {
+	var err error
+	expanded := os.Expand(s, func(inner string) string {
+		n := strings.IndexFunc(inner, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+		if n < 0 {
+			return values[inner]
 		}
-		return otherwise
+		value, isSet := values[inner[:n]]
+		operator, colon := strings.CutPrefix(inner[n:], ":")
+		isSet = isSet && (!colon || value != "")
+		switch {
+		case n > 0 && strings.HasPrefix(operator, "-") && isSet, n > 0 && strings.HasPrefix(operator, "+") && !isSet:
+			return value
+		case n > 0 && (strings.HasPrefix(operator, "-") || strings.HasPrefix(operator, "+")):
+			return operator[1:]
+		}
+		err = fmt.Errorf("${%s} is not supported: write ${NAME} or ${NAME:-value}", inner)
+		return ""
 	})
+	return expanded, err
 }
 
 // command is a CMD or an ENTRYPOINT.
