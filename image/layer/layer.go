@@ -4,6 +4,10 @@
 // character device 0/0, a directory that hides what is below it has the attribute
 // trusted.overlay.opaque (Documentation/filesystems/overlayfs.rst in Linux).
 //
+// A layer is unpacked alone, as docker and containerd do over overlayfs: a path
+// through a link of the same layer follows it, within the layer. One through what
+// is a link in a layer below makes a directory, which takes that link's place.
+//
 // A layer is hostile. Nothing is written outside the directory, whatever names
 // and links the layer holds; no device can be opened through it; its size and its
 // number of files are bounded. It needs root, for owners and for those marks.

@@ -167,6 +167,31 @@ func TestWhatIsNamedTwiceIsTheLast(t *testing.T) {
 	}
 }
 
+// TestPathsThroughLinks: those of the same layer are followed, and of others
+// nothing is known.
+func TestPathsThroughLinks(t *testing.T) {
+	needRoot(t)
+	for _, target := range []string{"usr/lib", "/usr/lib", "../../usr/lib"} {
+		to := t.TempDir()
+		if _, err := Unpack(bytes.NewReader(archive(t, dir("usr/"), dir("usr/lib/"), symlink("lib", target), file("lib/a/b", "x"))), to, "", Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(to, "usr/lib/a/b")); err != nil || string(got) != "x" {
+			t.Errorf("through a link to %s: the file is %q, %v", target, got, err)
+		}
+	}
+	to := t.TempDir()
+	if _, err := Unpack(bytes.NewReader(archive(t, file("lib/a", "x"))), to, "", Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(filepath.Join(to, "lib")); err != nil || !info.IsDir() {
+		t.Errorf("what another layer may have as a link is %v, %v; want a directory", info, err)
+	}
+	if _, err := Unpack(bytes.NewReader(archive(t, symlink("lib", "usr/lib"), file("lib/a", "x"))), t.TempDir(), "", Limits{}); err == nil {
+		t.Error("a path through a link that leads nowhere was unpacked")
+	}
+}
+
 func TestNothingGetsOutOfALayer(t *testing.T) {
 	needRoot(t)
 	outside := t.TempDir()
