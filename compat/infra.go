@@ -43,7 +43,8 @@ func (infra) run(ctx context.Context, o options, _ suite, dir string, w *world) 
 	}
 	environment := []string{
 		"TESTS_API_SERVER_URL=" + w.url, "TESTS_ENVD_PROXY=" + w.url, "TESTS_SANDBOX_TEMPLATE_ID=base",
-		"TESTS_E2B_API_KEY=" + w.key, "TESTS_E2B_ACCESS_TOKEN=sk_e2b_none",
+		// This server's credentials are sent in either way.
+		"TESTS_E2B_API_KEY=" + w.key, "TESTS_E2B_ACCESS_TOKEN=" + w.key,
 		"TESTS_SANDBOX_TEAM_ID=" + team, "TESTS_SANDBOX_USER_ID=00000000-0000-0000-0000-000000000002",
 		// Nobody listens there.
 		"TESTS_ORCHESTRATOR_HOST=127.0.0.1:9", "POSTGRES_CONNECTION_STRING=postgres://nobody@127.0.0.1:9/none?connect_timeout=1",
