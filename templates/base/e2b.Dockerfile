@@ -1,4 +1,4 @@
-# What base has where its image comes from a registry; rootfs makes the same from
+# What base has where its image comes from a registry; prepare makes the same from
 # Debian's packages.
 FROM debian:trixie-slim
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
