@@ -23,7 +23,7 @@ func (b *build) copyFiles(ctx context.Context, w *worker, s step) error {
 		return failf("the files of this COPY take %d MiB, compressed, and may take %d: copy less, or fetch them in a RUN", size>>20, b.MaxArchive>>20)
 	}
 	query := url.Values{
-		"source":      {source(s.args[0])},
+		"source":      {CopySource(s.args[0])},
 		"destination": {b.state.expand(s.args[1])},
 		"user":        {b.state.user},
 		"workdir":     {b.state.workdir},

@@ -167,9 +167,9 @@ func (s step) do(ctx context.Context, b *build, w *worker, prefix string) error 
 	return nil
 }
 
-// source returns what of its archive a COPY copies: patterns are matched where the
+// CopySource returns what of its archive a COPY copies: patterns are matched where the
 // archive is made, so it is the directory before the first.
-func source(arg string) string {
+func CopySource(arg string) string {
 	parts := strings.Split(path.Clean(arg), "/")
 	for i, part := range parts {
 		if strings.ContainsAny(part, `*?[{`) {

@@ -103,7 +103,7 @@ func TestSources(t *testing.T) {
 	for arg, want := range map[string]string{
 		"a": "a", ".": ".", "./a/": "a", "folder/*": "folder", "*.js": ".", "app/**/*.ts": "app", "app/file?.txt": "app", "app/[abc].txt": "app", "a/{b,c}/d": "a", "/app/src/": "/app/src",
 	} {
-		if got := source(arg); got != want {
+		if got := CopySource(arg); got != want {
 			t.Errorf("%q is %q, want %q", arg, got, want)
 		}
 	}

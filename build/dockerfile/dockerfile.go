@@ -214,6 +214,9 @@ func (p *parser) copy(in instruction) error {
 		if strings.Contains(source, "://") || strings.HasPrefix(source, "git@") {
 			return lineError(in.line, "%s of a URL is not supported: get it with RUN curl -fsSL -o FILE %s", in.keyword, source)
 		}
+		if in.keyword == "ADD" && isArchive(source) {
+			return lineError(in.line, "ADD does not unpack archives here: COPY %s, and unpack it with RUN tar -xf", source)
+		}
 		if len(words) > 2 && !strings.HasSuffix(to, "/") {
 			return lineError(in.line, "%s of several needs a directory, which ends with '/': %s/", in.keyword, to)
 		}
@@ -224,6 +227,17 @@ func (p *parser) copy(in instruction) error {
 		p.add(in.line, "COPY", args...)
 	}
 	return nil
+}
+
+// isArchive tells by its name what docker's ADD would unpack.
+func isArchive(name string) bool {
+	name = strings.ToLower(name)
+	for _, ending := range []string{".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst"} {
+		if strings.HasSuffix(name, ending) {
+			return true
+		}
+	}
+	return false
 }
 
 // env reads ENV and ARG: name=value, several of them, or the old ENV name value.

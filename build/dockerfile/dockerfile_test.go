@@ -115,6 +115,7 @@ func TestMistakes(t *testing.T) {
 		{"FROM a\nRUN --network=none x", "RUN --network is not supported"},
 		{"FROM a\nCOPY --exclude=b x y", "COPY --exclude is not supported"},
 		{"FROM a\nADD --checksum=sha256:1 x y", "ADD --checksum is not supported"},
+		{"FROM a\nADD app.tar.gz /srv/", "line 2: ADD does not unpack archives here: COPY app.tar.gz"},
 		{"FROM a\nADD git@x.example:y.git /z", "ADD of a URL is not supported"},
 		{"FROM a\nCOPY", "line 2: COPY needs what to copy"},
 		{"FROM a\nWORKDIR", "WORKDIR says nothing"},

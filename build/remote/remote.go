@@ -181,7 +181,11 @@ func (s Server) follow(ctx context.Context, at string, log func(cube.LogEntry)) 
 			if status.Reason.Message == "" {
 				return errors.New("the build failed")
 			}
-			return errors.New(status.Reason.Message)
+			failed := errors.New(status.Reason.Message)
+			if step, err := strconv.Atoi(status.Reason.Step); err == nil && step > 0 {
+				return &StepError{step - 1, failed}
+			}
+			return failed
 		}
 		select {
 		case <-ctx.Done():

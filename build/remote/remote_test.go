@@ -81,7 +81,7 @@ func packed(t *testing.T, dir, source string) (hash string, names []string, err 
 func TestWhatIsPacked(t *testing.T) {
 	dir := directory(t, map[string]string{
 		".dockerignore": "# not these\n*.log\nnode_modules\n!keep.log\n", "a.txt": "a", "b.txt": "b", "keep.log": "k", "drop.log": "d",
-		"src/main.go": "m", "src/x.log": "x", "src/deep/y": "y", "node_modules/z/z": "z", "link": "->a.txt", "out": "->/etc/passwd",
+		"src/main.go": "m", "src/x.log": "x", "src/deep/y": "y", "node_modules/z/z": "z", "link": "->a.txt", "out": "->/etc/passwd", "up": "->../x", "loop": "->loop", "gone": "->none", "folder": "->src",
 	})
 	for source, want := range map[string][]string{
 		"a.txt":        {"a.txt"},
@@ -91,10 +91,16 @@ func TestWhatIsPacked(t *testing.T) {
 		"src":          {"src/", "src/deep/", "src/deep/y", "src/main.go", "src/x.log"},
 		"src/":         {"src/", "src/deep/", "src/deep/y", "src/main.go", "src/x.log"},
 		"src/*.go":     {"src/main.go"},
+		"/a.txt":       {"a.txt"},
+		"src/*":        {"src/", "src/y", "src/main.go", "src/x.log"},
+		"*/main.go":    {"main.go", "main.go"},
+		"?.txt":        {"a.txt", "b.txt"},
+		"[ab].txt":     {"a.txt", "b.txt"},
+		"folder":       {"folder/", "folder/deep/", "folder/deep/y", "folder/main.go", "folder/x.log"},
+		"s*/deep":      {"src/deep/", "src/deep/y"},
 		"link":         {"link"},
-		"out":          {"out"},
 		"*.log":        {"keep.log"},
-		".":            {"./", ".dockerignore", "a.txt", "b.txt", "keep.log", "link", "out", "src/", "src/deep/", "src/deep/y", "src/main.go", "src/x.log"},
+		".":            {"./", ".dockerignore", "a.txt", "b.txt", "folder", "gone", "keep.log", "link", "loop", "out", "src/", "src/deep/", "src/deep/y", "src/main.go", "src/x.log", "up"},
 	} {
 		if _, names, err := packed(t, dir, source); err != nil || !slices.Equal(names, want) {
 			t.Errorf("%s is %q, %v; want %q", source, names, err, want)
@@ -102,9 +108,38 @@ func TestWhatIsPacked(t *testing.T) {
 	}
 	for source, words := range map[string]string{
 		"../x": "outside", "src/../../x": "outside", "none": "no such file", "drop.log": "leaves it out", "*.none": "no such file", "out/x": "",
+		"out": "outside", "up": "outside", "loop": "leads nowhere", "gone": "no such file", "[a": "no pattern", "node_modules/*": "leaves it out",
 	} {
 		if _, names, err := packed(t, dir, source); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%s is %q, %v; want an error with %q", source, names, err, words)
+		}
+	}
+}
+
+// TestPatterns: docker copies what is in a directory that a pattern stands for,
+// files by their names alone, and one file as one.
+func TestPatterns(t *testing.T) {
+	dir := directory(t, map[string]string{"a-1.txt": "a", "b/1.txt": "b", "c/2.txt": "c", "[id].tsx": "d"})
+	d, err := OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, c := range []struct{ source, to, means, fails string }{
+		{"a-*.txt", "/srv/a", "a-1.txt", ""},
+		{"*/*.txt", "/srv/", "*/*.txt", ""},
+		{"*/*.txt", ".", "*/*.txt", ""},
+		{"*/*.txt", "/srv", "", "COPY */*.txt: it stands for 2 files, and they need a directory, which ends with '/': /srv/"},
+		{"[[]id].tsx", "/srv/", "[[]id].tsx", ""},
+		{"x*", "/srv/", "", "COPY x*: there is no such file in the directory, or .dockerignore leaves it out"},
+	} {
+		steps := []build.Step{{Type: "COPY", Args: []string{c.source, c.to}}}
+		_, err := d.Pack(steps)
+		if e, ok := errors.AsType[*StepError](err); c.fails != "" && (!ok || e.Step != 0 || err.Error() != c.fails) {
+			t.Errorf("COPY %s %s: %v; want %s", c.source, c.to, err, c.fails)
+		}
+		if c.fails == "" && (err != nil || steps[0].Args[0] != c.means) {
+			t.Errorf("COPY %s %s: %q, %v; want %s", c.source, c.to, steps[0].Args, err, c.means)
 		}
 	}
 }
@@ -165,7 +200,7 @@ func TestBuild(t *testing.T) {
 			} else if status = "ready"; reason != "" {
 				status = "error"
 			}
-			fmt.Fprintf(w, `{"status":%q,"logEntries":[%s],"reason":{"message":%q}}`, status, entries, reason)
+			fmt.Fprintf(w, `{"status":%q,"logEntries":[%s],"reason":{"message":%q,"step":"3"}}`, status, entries, reason)
 		default:
 			w.WriteHeader(http.StatusNotFound)
 		}
@@ -206,6 +241,9 @@ func TestBuild(t *testing.T) {
 	polls, reason = 2, "step 3 failed"
 	if _, err = s.Build(t.Context(), Template{Name: "x", From: "ubuntu"}, nil); err == nil || err.Error() != "step 3 failed" {
 		t.Errorf("the error is %v", err)
+	}
+	if e, ok := errors.AsType[*StepError](err); !ok || e.Step != 2 {
+		t.Errorf("the error is %#v; want that of the third step", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()

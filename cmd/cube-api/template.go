@@ -101,10 +101,14 @@ func (c templateBuildCommand) Run(ctx context.Context, out output) (err error) {
 	for _, s := range file.Steps {
 		t.Steps = append(t.Steps, build.Step{Type: s.Type, Args: s.Args})
 	}
-	if t.Files, err = dir.Pack(t.Steps); err != nil {
-		return err
+	if t.Files, err = dir.Pack(t.Steps); err == nil {
+		err = c.run(ctx, t, out)
 	}
-	return c.run(ctx, t, out)
+	// Steps that no line says are docker's and E2B's own.
+	if e, ok := errors.AsType[*remote.StepError](err); ok && e.Step < len(file.Steps) && file.Steps[e.Step].Line > 0 {
+		return fmt.Errorf("line %d: %w", file.Steps[e.Step].Line, err)
+	}
+	return err
 }
 
 // read finds and reads the Dockerfile.
