@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,6 +139,44 @@ func TestANewerBuildOfATagEndsTheOlder(t *testing.T) {
 	}
 	if resp := call(t, h, "DELETE", "/templates/mine", "", nil); resp.StatusCode != http.StatusNoContent {
 		t.Errorf("deleting it: %s", resp.Status)
+	}
+}
+
+// TestManyBuildOneNameAtOnce: they are one template, and it is what one of them
+// made.
+func TestManyBuildOneNameAtOnce(t *testing.T) {
+	h := newAPI(t)
+	asked := make([]gen.RequestedTemplate, 16)
+	statuses := make([]int, len(asked))
+	var all sync.WaitGroup
+	for i := range asked {
+		all.Go(func() {
+			statuses[i] = call(t, h, "POST", "/v3/templates", `{"name":"mine"}`, &asked[i]).StatusCode
+			if statuses[i] == http.StatusAccepted {
+				// One that was superseded already cannot be started.
+				call(t, h, "POST", "/v2/templates/"+asked[i].TemplateID+"/builds/"+asked[i].BuildID, `{}`, nil)
+			}
+		})
+	}
+	all.Wait()
+	ready := 0
+	for i, of := range asked {
+		if statuses[i] != http.StatusAccepted || of.TemplateID != asked[0].TemplateID {
+			t.Fatalf("one is answered %d, %+v; another %+v", statuses[i], of, asked[0])
+		}
+		info := await(t, h, of)
+		if info.Status == gen.BuildStatusReady {
+			ready++
+		} else if !strings.Contains(info.Reason.Message, "superseded") {
+			t.Errorf("one of the builds failed: %+v", info.Reason)
+		}
+	}
+	if ready == 0 {
+		t.Error("each ended another: none is ready")
+	}
+	create(t, h, "/sandboxes", `{"templateID":"mine"}`)
+	if resp := call(t, h, "DELETE", "/templates/mine", "", nil); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("deleting it while a sandbox is of it: %s", resp.Status)
 	}
 }
 

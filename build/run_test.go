@@ -87,6 +87,7 @@ func TestWhatWasBuiltBeforeIsNotBuiltAgain(t *testing.T) {
 		{"a step that is forced", func(s *Spec) { s.Steps[1].Force = true }, nil, 2, "base 1"},
 		{"an environment that is forced", func(s *Spec) { s.Steps[0].Force = true }, nil, 2, "base"},
 		{"all is forced", func(s *Spec) { s.Force = true }, nil, 3, ""},
+		{"all is forced, over what is no image", func(s *Spec) { s.From, s.Force = "", true }, nil, 2, "base"},
 		{"another image under the name", func(*Spec) {}, func() { w.image.Digest = "sha256:2" }, 3, ""},
 		{"a step between whose layer is gone", func(s *Spec) {}, func() {
 			w.image.Digest = "sha256:1"

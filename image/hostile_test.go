@@ -173,6 +173,32 @@ func TestPullFromLyingRegistry(t *testing.T) {
 		{"forbidden", img, "", "/v2/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, cube.Forbidden, "give fromImageRegistry with its username and password"},
 		{"down", img, "", "/v2/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, cube.Unavailable, "registry returned status code 502"},
 		{"busy", img, "", "/v2/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }, cube.Exhausted, "asked too often"},
+		{"401 for ever", img, "", "/v2/", func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/token") {
+				io.WriteString(w, `{"token":"x"}`)
+				return
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/v2/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}, cube.Forbidden, "authentication required or insufficient permissions"},
+		{"401 of the token service too", img, "", "/v2/", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/v2/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}, cube.Forbidden, "authentication required or insufficient permissions"},
+		{"a token service without end", img, "", "/v2/", func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/token") {
+				for range 100 {
+					w.Write(bytes.Repeat([]byte(" "), 64<<10))
+				}
+				return
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/v2/token"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}, cube.Invalid, "sends more than it has announced"},
+		{"a layer that is asked for too often", img, "", blobOf(sent), func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1000")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}, cube.Exhausted, "asked too often"},
 		{"hanging up", img, "", "/v2/", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, cube.Unavailable, "breaks off"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

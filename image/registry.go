@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -161,6 +162,9 @@ func (p *pull) refused(err error) error {
 	_, answer := errors.AsType[*registry.Error](err)
 	if network || body || answer {
 		return err
+	}
+	if strings.Contains(err.Error(), "byte limit") { // the library's, of what a token service says
+		return errors.Join(err, &tooLongError{})
 	}
 	return cube.WrapError(cube.Invalid, err, "failed to pull image '%s': its registry sends another manifest than the one that is asked for", p.ref.asked)
 }

@@ -87,6 +87,9 @@ func (p *parser) take(in instruction) error {
 		if in.keyword == "USER" && strings.ContainsAny(value, " \t") {
 			return lineError(in.line, "USER %s is no account: write its name alone", value)
 		}
+		if in.keyword == "USER" && (strings.Contains(value, ":") || strings.Trim(value, "0123456789") == "") {
+			return lineError(in.line, "USER %s is not supported: write an account's name, without a group; one with a number of its own is made by RUN useradd -u 1000 app", value)
+		}
 		p.user, p.workdir = p.user || in.keyword == "USER", p.workdir || in.keyword == "WORKDIR"
 		p.add(in.line, in.keyword, value)
 	case "CMD", "ENTRYPOINT":

@@ -120,6 +120,8 @@ func TestMistakes(t *testing.T) {
 		{"FROM a\nCOPY", "line 2: COPY needs what to copy"},
 		{"FROM a\nWORKDIR", "WORKDIR says nothing"},
 		{"FROM a\nUSER app # not root", "USER app # not root is no account"},
+		{"FROM a\nUSER 1000", "line 2: USER 1000 is not supported: write an account's name"},
+		{"FROM a\nUSER app:app", "USER app:app is not supported"},
 		{"FROM a\nENV A=\"b", "write ENV name=value"},
 		{"FROM a\nENV A=1 # one", "ENV # has no value"},
 		{"FROM a\nARG", "write ARG name=value"},
