@@ -5,17 +5,37 @@ import (
 	"net/netip"
 	"os"
 
+	"cube/engine/gvisor"
 	"cube/network/gate"
 )
 
 // NetworkSettings are of the sandboxes' way out.
 type NetworkSettings struct {
+	SandboxBandwidth      int `env:"CUBE_SANDBOX_BANDWIDTH" default:"0" placeholder:"MBITS" group:"sandboxes" help:"What a sandbox may send and what it may receive, in Mbit/s each; 0 for as much as the machine can."`
+	SandboxConnections    int `env:"CUBE_SANDBOX_CONNECTIONS" default:"10000" placeholder:"N" group:"sandboxes" help:"Connections that a sandbox may have opened at once, of TCP and of all else; 0 for as many as it likes."`
+	SandboxConnectionRate int `env:"CUBE_SANDBOX_CONNECTION_RATE" default:"1000" placeholder:"N" group:"sandboxes" help:"New connections that a sandbox may open in a second, for some time twice as many; 0 for as many as it likes."`
+
 	DNSUpstream         []string       `name:"dns-upstream" env:"CUBE_DNS_UPSTREAM" placeholder:"IP" group:"sandboxes" help:"Name servers (IP or IP:PORT, several with commas) that are asked for sandboxes; without any, those of this machine's /etc/resolv.conf."`
 	EgressProxyNetworks []netip.Prefix `name:"egress-proxy-networks" env:"CUBE_EGRESS_PROXY_NETWORKS" placeholder:"CIDR" group:"sandboxes" help:"Private networks (several with commas) in which customers' egress proxies may be. Without any, a proxy must be on the internet: whoever creates a sandbox makes this server connect to it."`
 	RuleCA              string         `name:"rule-ca" env:"CUBE_RULE_CA" placeholder:"FILE" group:"sandboxes" help:"Certificates (PEM) of authorities, beside the system's, that servers behind network rules may have: rules change requests, so it is this server that checks them."`
 }
 
+// maxLimit is more than any machine has of what is limited.
+const maxLimit = 1_000_000
+
 func (s *NetworkSettings) validateNetwork() error {
+	for _, limit := range []struct {
+		flag  string
+		value int
+	}{
+		{"--sandbox-bandwidth", s.SandboxBandwidth},
+		{"--sandbox-connections", s.SandboxConnections},
+		{"--sandbox-connection-rate", s.SandboxConnectionRate},
+	} {
+		if limit.value < 0 || limit.value > maxLimit {
+			return fmt.Errorf("%s %d: write a number up to %d, or 0 for no limit", limit.flag, limit.value, maxLimit)
+		}
+	}
 	if _, err := s.upstreams(); err != nil {
 		return err
 	}
@@ -48,6 +68,20 @@ func (s *NetworkSettings) ruleRoots() ([]byte, error) {
 	return roots, nil
 }
 
+// linkLimits are those of each sandbox's link.
+func (s *NetworkSettings) linkLimits() gvisor.LinkLimits {
+	return gvisor.LinkLimits{Bandwidth: s.SandboxBandwidth, Connections: s.SandboxConnections, ConnectionRate: s.SandboxConnectionRate}
+}
+
+// gateConnections are those of a sandbox through the gate, which has two of the
+// server's files for each; 0 for the gate's own bound.
+func (s *NetworkSettings) gateConnections() int {
+	if s.SandboxConnections < 1024 {
+		return s.SandboxConnections
+	}
+	return 0
+}
+
 // openGate opens what stands between sandboxes and the internet.
 func openGate(s Settings, observe func(gate.Event)) (*gate.Gate, error) {
 	upstreams, err := s.upstreams()
@@ -60,6 +94,6 @@ func openGate(s Settings, observe func(gate.Event)) (*gate.Gate, error) {
 	}
 	return gate.New(gate.Config{
 		Upstreams: upstreams, Roots: roots, Closed: []netip.Prefix{s.SandboxNetwork}, ProxyRanges: s.EgressProxyNetworks,
-		Observe: observe,
+		Observe: observe, MaxConnections: s.gateConnections(),
 	})
 }

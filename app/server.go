@@ -75,7 +75,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return err
 	}
 	defer closing("the gate", out.Close)
-	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Log: log})
+	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, Limits: s.linkLimits(), SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Log: log})
 	if err != nil {
 		return fmt.Errorf("this machine cannot run sandboxes ('cube-api doctor' tells more): %w", err)
 	}

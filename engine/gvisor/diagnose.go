@@ -103,12 +103,15 @@ func checkCgroups() Check {
 
 func checkFirewall() Check {
 	const name = "cubedoctor"
-	err := installRules(name, name, netip.MustParsePrefix("192.0.2.0/30"), nil)
+	err := errors.Join(
+		installRules(name, name, netip.MustParsePrefix("192.0.2.0/30"), nil),
+		installLimits(name, name, LinkLimits{Bandwidth: 1, Connections: 1, ConnectionRate: 1}),
+	)
 	if err == nil {
 		err = removeRules(name)
 	}
 	if err != nil {
-		return Check{"nftables", "firewall rules cannot be set: " + err.Error(), "load the kernel's modules: modprobe nf_tables nft_masq nft_redir nft_reject_inet nft_fib_inet nft_ct", true}
+		return Check{"nftables", "firewall rules cannot be set: " + err.Error(), "load the kernel's modules: modprobe nf_tables nft_masq nft_redir nft_reject_inet nft_fib_inet nft_ct nft_limit nft_connlimit sch_tbf", true}
 	}
 	return Check{Name: "nftables", Finding: "the rules that keep sandboxes in can be set"}
 }

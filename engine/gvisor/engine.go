@@ -42,6 +42,8 @@ type Config struct {
 	// Gate is where connections go that addresses alone do not decide, and
 	// questions for names. nil for none: there are no names then.
 	Gate *gate.Gate
+	// Limits are each sandbox's, also of those that run already.
+	Limits LinkLimits
 	// SnapshotKeys is a file of keys with which snapshots are encrypted; "" for
 	// none. See chunks.ReadKeys.
 	SnapshotKeys string
@@ -149,7 +151,7 @@ func New(cfg Config) (*Engine, error) {
 	if e.cgroups, err = openCgroups(e.table); err != nil {
 		return nil, err
 	}
-	if e.network, err = openNetwork(cfg.Network, e.table, cfg.Gate); err != nil {
+	if e.network, err = openNetwork(cfg.Network, e.table, cfg.Gate, cfg.Limits); err != nil {
 		_ = e.cgroups.close() // those that hold sandboxes stay
 		return nil, err
 	}
@@ -187,6 +189,9 @@ func (e *Engine) adopt() error {
 		e.network.keep(r.Link)
 		if err := e.network.hold(id, r.Link, r.Internet, r.Network); err != nil {
 			e.cfg.Log.Error("the network rules of a sandbox could not be put back; it reaches nothing", "sandbox", id, "error", err)
+		}
+		if err := e.network.shape(r.Link, r.Sentry); err != nil {
+			e.cfg.Log.Warn("the bandwidth of a sandbox could not be set", "sandbox", id, "error", err)
 		}
 	}
 	stray, err := e.network.strayInterfaces()

@@ -95,8 +95,7 @@ func installRules(table, interfacePrefix string, pool netip.Prefix, g *gate.Gate
 	drop, accept := verdict(expr.VerdictDrop), verdict(expr.VerdictAccept)
 
 	refused := c.AddChain(&nftables.Chain{Name: refusedChain, Table: t})
-	rule(c, refused, transport(unix.IPPROTO_TCP), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
-	rule(c, refused, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}})
+	reject(c, refused)
 
 	forward := chain(c, t, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV6), drop)
@@ -133,14 +132,16 @@ func installRules(table, interfacePrefix string, pool netip.Prefix, g *gate.Gate
 	return c.Flush()
 }
 
-// removeRules removes the table; one that is not there is no error.
+// removeRules removes the tables; one that is not there is no error.
 func removeRules(table string) error {
 	c, err := nftables.New()
 	if err != nil {
 		return err
 	}
-	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
-	c.AddTable(t)
-	c.DelTable(t)
+	for _, name := range []string{table, limitsTable(table)} {
+		t := &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
+		c.AddTable(t)
+		c.DelTable(t)
+	}
 	return c.Flush()
 }

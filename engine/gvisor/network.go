@@ -28,6 +28,7 @@ type network struct {
 	prefix string // of the names of the host's interfaces
 	table  string
 	gate   *gate.Gate // nil without one: names cannot be told apart, and asked for, then
+	limits LinkLimits
 
 	mu   sync.Mutex
 	used map[int]bool
@@ -44,15 +45,15 @@ const linkBits = 30
 
 // openNetwork installs the rules and makes the host forward. name tells this
 // server's interfaces and table from another's; at most 10 characters.
-func openNetwork(pool netip.Prefix, name string, g *gate.Gate) (*network, error) {
+func openNetwork(pool netip.Prefix, name string, g *gate.Gate, limits LinkLimits) (*network, error) {
 	if !pool.Addr().Is4() || pool.Bits() > linkBits || pool != pool.Masked() {
 		return nil, fmt.Errorf("the sandboxes' network %s must be an IPv4 network of /30 or larger, such as 10.213.0.0/16", pool)
 	}
-	n := &network{pool: pool, prefix: name + "-", table: name, gate: g, used: map[int]bool{}, held: map[int]held{}}
+	n := &network{pool: pool, prefix: name + "-", table: name, gate: g, limits: limits, used: map[int]bool{}, held: map[int]held{}}
 	if err := n.refuseOverlap(); err != nil {
 		return nil, err
 	}
-	if err := installRules(name, n.prefix, pool, g); err != nil {
+	if err := errors.Join(installLimits(name, n.prefix, limits), installRules(name, n.prefix, pool, g)); err != nil {
 		return nil, fmt.Errorf("installing the firewall rules with nftables (they need root and a kernel with nf_tables): %w", err)
 	}
 	// Without it nothing leaves a sandbox. The rules are in force already.

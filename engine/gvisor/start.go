@@ -85,6 +85,11 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 		return cube.Timings{}, err
 	}
 	defer ready.Close()
+	if e.cfg.Limits.Bandwidth > 0 {
+		if err := e.network.shape(link, result.Sentry); err != nil {
+			return cube.Timings{}, err
+		}
+	}
 	launched := time.Since(start)
 	if origin.continues() {
 		err = e.awaitAnswer(ctx, result.Sentry, request.Network.Guest.Addr().String())

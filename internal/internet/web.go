@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 )
 
 // serveWeb answers on ports 80 and 443 of all places:
@@ -17,6 +18,8 @@ import (
 //	/redirect?to=  somewhere else
 //	/generate_204  nothing
 //	/dns-query     DNS over HTTPS, of name servers
+//	/zeros?bytes=  so many of them
+//	/swallow       how many bytes the body had
 //	/root.pem      the authority's certificate
 func (i *Internet) serveWeb() error {
 	at := map[string]place{}
@@ -42,6 +45,14 @@ func (i *Internet) serveWeb() error {
 		http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound)
 	})
 	mux.HandleFunc("/generate_204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("/zeros", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.ParseInt(r.URL.Query().Get("bytes"), 10, 64)
+		_, _ = io.CopyN(w, zeros{}, n)
+	})
+	mux.HandleFunc("/swallow", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprintln(w, n)
+	})
 	mux.HandleFunc("/root.pem", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(i.Root) })
 	mux.HandleFunc("/dns-query", func(w http.ResponseWriter, r *http.Request) {
 		question, err := io.ReadAll(io.LimitReader(r.Body, maxMessage))
@@ -56,6 +67,13 @@ func (i *Internet) serveWeb() error {
 		w.Header().Set("Server", cmp.Or(at[here(r)].server, "internet"))
 		mux.ServeHTTP(w, r)
 	}))
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
 
 // here is the address that a request came to.
