@@ -54,6 +54,7 @@ func TestLookUp(t *testing.T) {
 		"all names, closed address":   {only("*"), "rebound.example", dnsmessage.TypeA, refused, "", true},
 		"denied address":              {cube.NetworkPolicy{DenyOut: []string{bad}}, "bad.example", dnsmessage.TypeA, refused, "", true},
 		"other address":               {cube.NetworkPolicy{DenyOut: []string{bad}}, "good.example", dnsmessage.TypeA, ok, good, true},
+		"all addresses":               {only("0.0.0.0/0"), "bad.example", dnsmessage.TypeA, ok, bad, true},
 		"nothing but an address":      {only(good), "good.example", dnsmessage.TypeA, refused, "", false},
 		"keys that hide names":        {open, "good.example", dnsmessage.TypeHTTPS, ok, "", false},
 		"everything":                  {open, "good.example", dnsmessage.TypeALL, refused, "", false},

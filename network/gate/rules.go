@@ -83,6 +83,11 @@ func newRules(s Sandbox) (*rules, error) {
 			r.denied = append(r.denied, prefixRule{netip.PrefixFrom(netip.IPv6Unspecified(), 0), entry})
 		}
 	}
+	for _, p := range r.allowed {
+		if p.prefix.Bits() == 0 {
+			r.deniesAll = "" // what is allowed beats it: no address is left that only a name opens
+		}
+	}
 	for domain, rule := range s.Policy.Rules {
 		if len(rule.Headers) > 0 {
 			r.changes[strings.ToLower(domain)] = &change{domain: domain, headers: rule.Headers}
