@@ -42,7 +42,7 @@ func (infra) run(ctx context.Context, o options, _ suite, dir string, w *world) 
 		}
 	}
 	environment := []string{
-		"TESTS_API_SERVER_URL=" + w.url, "TESTS_ENVD_PROXY=" + w.url, "TESTS_SANDBOX_TEMPLATE_ID=base",
+		"TESTS_API_SERVER_URL=" + publicURL, "TESTS_ENVD_PROXY=" + publicURL, "TESTS_SANDBOX_TEMPLATE_ID=base",
 		// This server's credentials are sent in either way.
 		"TESTS_E2B_API_KEY=" + w.key, "TESTS_E2B_ACCESS_TOKEN=" + w.key,
 		"TESTS_SANDBOX_TEAM_ID=" + team, "TESTS_SANDBOX_USER_ID=00000000-0000-0000-0000-000000000002",

@@ -75,6 +75,9 @@ func installNode(ctx context.Context, dir, pkg string, more map[string]string, o
 func (jsSDK) run(ctx context.Context, o options, s suite, dir string, w *world) ([]result, error) {
 	// Where the tests are of another version than the SDK, they drive the
 	// package; else the source beside them, which is what the package is made of.
+	if err := w.buildTemplate(ctx, o.server, "httpbin"); err != nil {
+		return nil, err
+	}
 	alias := ""
 	if !strings.HasSuffix(s.tag, "@"+s.version) {
 		alias = "e2b"

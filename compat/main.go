@@ -41,7 +41,7 @@ func main() {
 	flag.StringVar(&o.infra, "infra", "", "bare git `directory` of E2B's infra")
 	flag.StringVar(&o.scratch, "scratch", filepath.Join(os.TempDir(), "cube-compat"), "`directory` for checkouts and their dependencies, kept for the next run")
 	flag.StringVar(&o.server, "server", "bin/cube-api", "the server to test")
-	flag.StringVar(&o.rootfs, "rootfs", "", "tar `file` of a root file system that images are made of, under the names that the suites ask for: 'SUITE=bookworm templates/debian FILE bash ca-certificates curl git procps python3 sudo util-linux'; \"\" for no registry")
+	flag.StringVar(&o.rootfs, "rootfs", "", "tar `file` of a root file system that images are made of, under the names that the suites ask for: 'SUITE=bookworm templates/debian FILE bash ca-certificates curl dnsutils git gnupg iputils-ping openssh-client procps python3 sudo util-linux', for the internet that they run on has no packages; \"\" for no registry")
 	only := flag.String("only", "", "run these suites alone, such as js@2.51.0,infra, and keep the other rows")
 	flag.StringVar(&o.files, "files", "", "`regexp`: run these test files alone; nothing is written then")
 	flag.IntVar(&o.workers, "workers", 2, "test files at once")

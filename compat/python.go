@@ -46,6 +46,9 @@ func (pythonSDK) run(ctx context.Context, o options, _ suite, dir string, w *wor
 	if err != nil {
 		return nil, err
 	}
+	if err := w.buildTemplate(ctx, o.server, "httpbin"); err != nil {
+		return nil, err
+	}
 	report := filepath.Join(dir, "results.xml")
 	_ = os.Remove(report)
 	program := append([]string{filepath.Join(dir, ".venv/bin/python"), "-m", "pytest", "-n", strconv.Itoa(o.workers),

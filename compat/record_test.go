@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/net/dns/dnsmessage"
 )
 
 func TestReasonsFile(t *testing.T) {
@@ -91,37 +90,5 @@ func TestChoose(t *testing.T) {
 	}
 	if _, err := choose([]string{"js@1"}); err == nil || !strings.Contains(err.Error(), "js@2.51.0") {
 		t.Error(err)
-	}
-}
-
-func TestNames(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name string
-		kind dnsmessage.Type
-		code dnsmessage.RCode
-		a    int
-	}{
-		{"49983-abc.cube.test.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, 1},
-		{"API.Cube.Test.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, 1},
-		{"api.cube.test.", dnsmessage.TypeAAAA, dnsmessage.RCodeSuccess, 0},
-		{"e2b.app.", dnsmessage.TypeA, dnsmessage.RCodeNameError, 0},
-		{"notcube.test.", dnsmessage.TypeA, dnsmessage.RCodeNameError, 0},
-	} {
-		question := dnsmessage.Message{Header: dnsmessage.Header{ID: 7}, Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(test.name), Type: test.kind, Class: dnsmessage.ClassINET}}}
-		packed, err := question.Pack()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var answer dnsmessage.Message
-		if err := answer.Unpack(answerName(packed)); err != nil {
-			t.Fatal(err)
-		}
-		if answer.ID != 7 || answer.RCode != test.code || len(answer.Answers) != test.a {
-			t.Errorf("%s %v: %+v", test.name, test.kind, answer)
-		}
-	}
-	if answerName([]byte("nonsense")) != nil {
-		t.Error("nonsense was answered")
 	}
 }

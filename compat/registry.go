@@ -16,12 +16,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"cube/internal/internet"
 )
 
 // imageNames are the images that the suites' templates begin with.
 var imageNames = []string{"library/ubuntu:22.04", "library/ubuntu:latest", "library/ubuntu:24.04", "library/debian:latest", "library/debian:bookworm"}
 
-// registryHost is a registry in this process.
+// registryHost is a registry on the machine of the server.
 type registryHost struct {
 	listener net.Listener
 	server   *http.Server
@@ -29,8 +31,8 @@ type registryHost struct {
 
 // serveImages serves one root file system under all the names that the suites ask
 // for: what they test is not what is in it.
-func serveImages(ctx context.Context, rootfs string) (*registryHost, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func serveImages(ctx context.Context, machine *internet.Space, rootfs string) (*registryHost, error) {
+	listener, err := machine.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +58,7 @@ func serveImages(ctx context.Context, rootfs string) (*registryHost, error) {
 	for _, as := range imageNames {
 		ref, err := name.ParseReference(listener.Addr().String() + "/" + as)
 		if err == nil {
-			err = remote.Write(ref, img, remote.WithContext(ctx))
+			err = remote.Write(ref, img, remote.WithContext(ctx), remote.WithTransport(transport(machine)))
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("writing %s: %w", as, err), r.Close())

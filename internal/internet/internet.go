@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -40,11 +39,12 @@ type Internet struct {
 	mu    sync.Mutex // guards what follows
 	zone  map[string][]netip.Addr
 	asked []Question
+	hosts map[string]http.Handler // that somebody has added, by address
 }
 
 // Open makes one, with the places of places.go.
 func Open() (_ *Internet, err error) {
-	i := &Internet{zone: map[string][]netip.Addr{}}
+	i := &Internet{zone: map[string][]netip.Addr{}, hosts: map[string]http.Handler{}}
 	if i.authority, err = newAuthority(); err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func Open() (_ *Internet, err error) {
 	}
 	err = i.Do(func() error { return setUp("lo", addresses...) })
 	if err == nil {
-		err = errors.Join(i.serveWeb(), i.serveNames(), i.serveEchoes())
+		err = errors.Join(i.serveWeb(), i.serveNames(), i.serveEchoes(), i.serveSSH())
 	}
 	if err != nil {
 		return nil, errors.Join(err, i.Close())
@@ -101,34 +101,14 @@ func (i *Internet) Close() error {
 	return errors.Join(append(failed, i.Space.Close())...)
 }
 
-// Host serves HTTP and HTTPS at an address of the internet, for a name alone, such
-// as *.cube.test.
+// Host is one more host, under a name, with a web server of its own on ports 80
+// and 443.
 func (i *Internet) Host(address, name string, handler http.Handler) error {
-	if err := i.Do(func() error { return setUp("lo", address+"/32") }); err != nil {
-		return err
-	}
 	i.SetName(name, address)
-	return i.serve(address, handler)
-}
-
-// serve serves HTTP and HTTPS at an address, "" for all others.
-func (i *Internet) serve(address string, handler http.Handler) error {
-	for port, secure := range map[string]bool{"80": false, "443": true} {
-		l, err := i.Listen("tcp4", net.JoinHostPort(address, port))
-		if err != nil {
-			return err
-		}
-		// Clients that break off, or do not trust it, are what tests are about.
-		server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)} //nolint:gosec // of tests
-		i.closers = append(i.closers, server)
-		if secure {
-			server.TLSConfig = i.authority.config()
-			i.all.Go(func() { _ = server.ServeTLS(l, "", "") })
-		} else {
-			i.all.Go(func() { _ = server.Serve(l) })
-		}
-	}
-	return nil
+	i.mu.Lock()
+	i.hosts[address] = handler
+	i.mu.Unlock()
+	return i.Do(func() error { return setUp("lo", address+"/32") })
 }
 
 // serveStream gives each connection to an address to somebody.

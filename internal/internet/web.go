@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strconv"
@@ -63,7 +64,14 @@ func (i *Internet) serveWeb() error {
 		}
 		http.NotFound(w, r)
 	})
-	return i.serve("", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return i.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i.mu.Lock()
+		added := i.hosts[here(r)]
+		i.mu.Unlock()
+		if added != nil {
+			added.ServeHTTP(w, r)
+			return
+		}
 		w.Header().Set("Server", cmp.Or(at[here(r)].server, "internet"))
 		mux.ServeHTTP(w, r)
 	}))
@@ -74,6 +82,26 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil
+}
+
+// serve serves HTTP and HTTPS on every address.
+func (i *Internet) serve(handler http.Handler) error {
+	for port, secure := range map[string]bool{":80": false, ":443": true} {
+		l, err := i.Listen("tcp4", port)
+		if err != nil {
+			return err
+		}
+		// Clients that break off, or do not trust it, are what tests are about.
+		server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)} //nolint:gosec // of tests
+		i.closers = append(i.closers, server)
+		if secure {
+			server.TLSConfig = i.authority.config()
+			i.all.Go(func() { _ = server.ServeTLS(l, "", "") })
+		} else {
+			i.all.Go(func() { _ = server.Serve(l) })
+		}
+	}
+	return nil
 }
 
 // here is the address that a request came to.
