@@ -33,6 +33,13 @@ func (b *build) finalize(ctx context.Context) (Result, error) {
 	if err := w.begin(ctx, *start); err != nil {
 		return Result{}, err
 	}
+	err = w.within(ctx, b.StepTimeout, func(ctx context.Context) error {
+		w.trust(ctx, "finalize", "finalize")
+		return nil
+	})
+	if err != nil {
+		return Result{}, err
+	}
 	result.Snapshot, result.Memory, result.HostKey = cube.NewSnapshotID(), true, w.hostKey
 	_, err = b.Engine.Checkpoint(ctx, cube.CheckpointRequest{Sandbox: w.id, Snapshot: result.Snapshot, Memory: true})
 	if err != nil {

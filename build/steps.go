@@ -151,13 +151,20 @@ func (s step) change(to *state) error {
 func (s step) do(ctx context.Context, b *build, w *worker, prefix string) error {
 	switch s.kind {
 	case kindCopy:
-		return b.copyFiles(ctx, w, s)
+		if err := b.copyFiles(ctx, w, s); err != nil {
+			return err
+		}
+		w.trust(ctx, s.name, prefix)
 	case kindRun:
 		as := b.state
 		if len(s.args) == 2 && s.args[1] != "" {
 			as.user = s.args[1]
 		}
-		return w.run(ctx, command{shell: s.args[0], as: as, out: newOutput(b.log, "info", s.name, prefix), maxOutput: b.MaxOutput})
+		err := w.run(ctx, command{shell: s.args[0], as: as, out: newOutput(b.log, "info", s.name, prefix), maxOutput: b.MaxOutput})
+		if err != nil {
+			return err
+		}
+		w.trust(ctx, s.name, prefix)
 	case kindWorkdir:
 		return w.ask(ctx, "workdir", agentRequest{Path: b.state.directory(s.args[0]), User: b.state.user}, "failed to create workdir")
 	case kindUser:

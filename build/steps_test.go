@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -144,4 +145,42 @@ func FuzzExpandEnds(f *testing.F) {
 			t.Errorf("%q became %q", text, got)
 		}
 	})
+}
+
+// TestAuthoritiesAreTrusted: those that a step or a start command has put beside
+// the others.
+func TestAuthoritiesAreTrusted(t *testing.T) {
+	w := newWorld(t)
+	w.uploads["team "+someHash] = "an archive"
+	spec := Spec{Scope: "team", From: "debian:12", StartCmd: "serve", ReadyCmd: "true", Steps: []Step{
+		{Type: "COPY", Args: []string{"a", "b"}, FilesHash: someHash}, {Type: "RUN", Args: []string{"first"}}, {Type: "ENV", Args: []string{"A", "b"}},
+	}}
+	updates := func() (n int) {
+		for _, c := range w.commands {
+			if strings.Contains(c.command, "exec update-ca-certificates") && c.user == "root" && c.cwd == "/" {
+				n++
+			}
+		}
+		return n
+	}
+	w.mustBuild(spec)
+	if n := updates(); n != 0 {
+		t.Errorf("without any, they were updated %d times", n)
+	}
+	w.places.files = map[string]string{localAuthorities: "own.crt"}
+	spec.Force = true
+	w.mustBuild(spec)
+	if n := updates(); n != 3 {
+		t.Errorf("after two steps and a start command they were updated %d times", n)
+	}
+	w.run = func(_ context.Context, c ran, _ func(string)) (string, error) {
+		if strings.Contains(c.command, "update-ca-certificates") {
+			return "exit status 1", nil
+		}
+		return "exit status 0", nil
+	}
+	w.mustBuild(spec)
+	if !strings.Contains(w.logged(), "1 warn: [builder 1/3] update-ca-certificates failed") {
+		t.Errorf("the log does not say what failed:\n%s", w.logged())
+	}
 }

@@ -21,6 +21,8 @@ import (
 	"connectrpc.com/connect"
 
 	"cube"
+	fs "cube/envd/gen/filesystem"
+	"cube/envd/gen/filesystem/filesystemconnect"
 	pb "cube/envd/gen/process"
 	"cube/envd/gen/process/processconnect"
 	"cube/image"
@@ -44,6 +46,7 @@ type world struct {
 	snapshots map[cube.SnapshotID][]string
 	layers    map[string]cube.SnapshotID
 	uploads   map[string]string
+	places    places
 	entries   []cube.LogEntry
 	started   int
 	commands  []ran
@@ -299,6 +302,20 @@ func (w *world) Dial(_ context.Context, id cube.SandboxID, port uint16) (net.Con
 	return ours, nil
 }
 
+// places are files below directories, of all sandboxes.
+type places struct {
+	filesystemconnect.UnimplementedFilesystemHandler
+	files map[string]string
+}
+
+func (p places) ListDir(_ context.Context, r *connect.Request[fs.ListDirRequest]) (*connect.Response[fs.ListDirResponse], error) {
+	file, ok := p.files[r.Msg.GetPath()]
+	if !ok {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("no such directory"))
+	}
+	return connect.NewResponse(&fs.ListDirResponse{Entries: []*fs.EntryInfo{{Name: file}}}), nil
+}
+
 // oneConn is a listener that has one connection.
 type oneConn struct {
 	conn net.Conn
@@ -346,6 +363,7 @@ func (s *sandbox) agent() http.Handler {
 		_, _ = io.WriteString(rw, "{}")
 	})
 	mux.Handle(processconnect.NewProcessHandler(s))
+	mux.Handle(filesystemconnect.NewFilesystemHandler(s.world.places))
 	return mux
 }
 
