@@ -83,6 +83,9 @@ func (s *Settings) Validate() error {
 	if s.MaxTimeout <= 0 {
 		return fmt.Errorf("--max-timeout %s: write a time above zero, such as 24h", s.MaxTimeout)
 	}
+	if s.BuildStepTimeout <= 0 {
+		return fmt.Errorf("--build-step-timeout %s: write a time above zero, such as 1h", s.BuildStepTimeout)
+	}
 	if s.PausedRetention < 0 {
 		return fmt.Errorf("--paused-retention %s: write how long paused sandboxes are kept, such as 720h, or 0 for ever", s.PausedRetention)
 	}

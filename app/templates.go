@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"time"
 
 	"cube"
 	"cube/build"
@@ -18,9 +19,10 @@ import (
 
 // TemplateSettings are how users' templates are built.
 type TemplateSettings struct {
-	BaseImage    string `env:"CUBE_BASE_IMAGE" placeholder:"IMAGE" group:"templates" help:"The image that builds begin with where they ask for E2B's own base image, or for none. Without one it is the base that this server makes of its machine."`
-	BuildSlots   int    `env:"CUBE_BUILD_SLOTS" default:"0" placeholder:"N" group:"templates" help:"How many templates are built at once; others wait in a line. 0 for one for every four processors, and one at the least."`
-	MaxTemplates int    `env:"CUBE_MAX_TEMPLATES" default:"0" placeholder:"N" group:"templates" help:"How many templates an account may have; 0 for no limit."`
+	BaseImage        string        `env:"CUBE_BASE_IMAGE" placeholder:"IMAGE" group:"templates" help:"The image that builds begin with where they ask for E2B's own base image, or for none. Without one it is the base that this server makes of its machine."`
+	BuildSlots       int           `env:"CUBE_BUILD_SLOTS" default:"0" placeholder:"N" group:"templates" help:"How many templates are built at once; others wait in a line. 0 for one for every four processors, and one at the least."`
+	BuildStepTimeout time.Duration `env:"CUBE_BUILD_STEP_TIMEOUT" default:"1h" group:"templates" help:"How long one step of a build may take."`
+	MaxTemplates     int           `env:"CUBE_MAX_TEMPLATES" default:"0" placeholder:"N" group:"templates" help:"How many templates an account may have; 0 for no limit."`
 }
 
 // slots is how many builds run at once.
@@ -32,7 +34,7 @@ func (s *TemplateSettings) slots() int {
 func newBuilder(s Settings, engine *gvisor.Engine, templates *build.Service, registries *image.Registries, log *slog.Logger) *build.Runner {
 	return build.NewRunner(build.Config{
 		Engine: engine, Pull: registries.Pull, Cache: templates, Uploads: templates,
-		BaseImage: s.BaseImage, HostBase: engine.Base(), Log: log,
+		BaseImage: s.BaseImage, HostBase: engine.Base(), StepTimeout: s.BuildStepTimeout, Log: log,
 	})
 }
 
