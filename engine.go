@@ -113,12 +113,16 @@ type CheckpointRequest struct {
 type ImageRequest struct {
 	Snapshot SnapshotID // one that was never used before
 	Layers   []ImageLayer
+	// Prove has layers read and compared that the engine has already. Else whoever
+	// knows the hash of a layer that somebody else brought would get its content by
+	// claiming it.
+	Prove bool
 }
 
 // ImageLayer is one layer of an image, the lowest first.
 type ImageLayer struct {
 	// DiffID is "sha256:" and the hash of the uncompressed layer in hexadecimal.
-	// A layer that the engine has already is not opened.
+	// A layer that the engine has already is opened only for ImageRequest.Prove.
 	DiffID string
 	// Open returns the layer as an uncompressed tar file. What it holds is hostile:
 	// the engine compares it with DiffID and unpacks it within bounds.

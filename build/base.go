@@ -119,7 +119,7 @@ func (b *build) beginWith(ctx context.Context, img image.Image) error {
 		return nil
 	}
 	unpacked := cube.NewSnapshotID()
-	if _, err := b.Engine.AddImage(ctx, cube.ImageRequest{Snapshot: unpacked, Layers: img.Layers}); err != nil {
+	if _, err := b.Engine.AddImage(ctx, cube.ImageRequest{Snapshot: unpacked, Layers: img.Layers, Prove: b.spec.Scope != ""}); err != nil {
 		return err
 	}
 	defer b.discard(unpacked)

@@ -38,7 +38,7 @@ func (e *Engine) AddImage(ctx context.Context, req cube.ImageRequest) (cube.Snap
 
 	m := launch.Manifest{Layers: true, Root: launchRoot(e.top)}
 	for i, l := range req.Layers {
-		added, err := e.addLayer(ctx, names[i], l)
+		added, err := e.addLayer(ctx, names[i], l, req.Prove)
 		if err != nil {
 			release()
 			e.sweepLayers()

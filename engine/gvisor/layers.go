@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -216,7 +217,7 @@ func (e *Engine) layersOfSnapshots() (map[string]bool, error) {
 
 // addLayer unpacks a layer of an image, unless it is there, and returns how many
 // bytes it has brought. Its name is held.
-func (e *Engine) addLayer(ctx context.Context, name string, l cube.ImageLayer) (int64, error) {
+func (e *Engine) addLayer(ctx context.Context, name string, l cube.ImageLayer, prove bool) (int64, error) {
 	final := filepath.Join(e.layersDir(), name)
 	for {
 		e.layers.mu.Lock()
@@ -240,7 +241,9 @@ func (e *Engine) addLayer(ctx context.Context, name string, l cube.ImageLayer) (
 		close(e.layers.busy[name])
 		delete(e.layers.busy, name)
 	}()
-	if _, err := os.Stat(final); err == nil {
+	_, err := os.Stat(final)
+	there := err == nil
+	if there && !prove {
 		return 0, nil
 	}
 	content, err := l.Open(ctx)
@@ -251,6 +254,9 @@ func (e *Engine) addLayer(ctx context.Context, name string, l cube.ImageLayer) (
 	// A read that waits ends with ctx.
 	stop := context.AfterFunc(ctx, func() { _ = content.Close() })
 	defer stop()
+	if there {
+		return 0, cmp.Or(ctx.Err(), layerError(layer.Prove(content, l.DiffID)))
+	}
 	size, err := e.unpackLayer(final, func(dir string) (layer.Size, error) {
 		return layer.Unpack(content, dir, l.DiffID, layer.Limits{})
 	})

@@ -80,6 +80,24 @@ func add(t *testing.T, e *Engine, layers ...cube.ImageLayer) cube.SnapshotID {
 	return id
 }
 
+// A layer that somebody else brought is given to nobody who only knows its hash.
+func TestALayerThatIsThereMustBeProved(t *testing.T) {
+	e := opened(t)
+	secret, _ := layerOf(t, "secret", []byte("of another"))
+	other, _ := layerOf(t, "other", nil)
+	first := add(t, e, secret)
+	claimed := cube.ImageLayer{DiffID: secret.DiffID, Open: other.Open}
+	_, err := e.AddImage(t.Context(), cube.ImageRequest{Snapshot: "claimed", Layers: []cube.ImageLayer{claimed}, Prove: true})
+	if cube.KindOf(err) != cube.Invalid {
+		t.Errorf("claimed by its hash: %v", err)
+	}
+	if _, err := e.AddImage(t.Context(), cube.ImageRequest{Snapshot: "proved", Layers: []cube.ImageLayer{secret}, Prove: true}); err != nil {
+		t.Error(err)
+	}
+	discard(t, e, first)
+	discard(t, e, "proved")
+}
+
 func discard(t *testing.T, e *Engine, id cube.SnapshotID) {
 	t.Helper()
 	if err := e.Discard(t.Context(), id); err != nil {
