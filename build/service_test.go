@@ -444,3 +444,30 @@ func TestReferences(t *testing.T) {
 		}
 	}
 }
+
+func TestUploadsOnTheirWayTakeRoomToo(t *testing.T) {
+	u, err := openUploads(filepath.Join(t.TempDir(), "uploads"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := filepath.Join(u.dir, room("mine")), filepath.Join(u.dir, room("theirs"))
+	for _, dir := range []string{mine, theirs} {
+		if err := u.receive(dir, strings.Repeat("a", 64), strings.NewReader("kept"), -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release, err := u.reserve(mine, maxUploads-4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.receive(mine, strings.Repeat("b", 64), strings.NewReader("x"), 1); cube.KindOf(err) != cube.Exhausted {
+		t.Errorf("beside one that takes all: %v", err)
+	}
+	if err := u.receive(theirs, strings.Repeat("b", 64), strings.NewReader("x"), 1); err != nil {
+		t.Errorf("of another tenant: %v", err)
+	}
+	release()
+	if err := u.receive(mine, strings.Repeat("b", 64), strings.NewReader("x"), 1); err != nil || len(u.coming) > 0 {
+		t.Errorf("once it is gone: %v, on their way %v", err, u.coming)
+	}
+}

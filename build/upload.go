@@ -16,7 +16,10 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cube"
 )
@@ -47,6 +50,9 @@ var (
 type uploads struct {
 	dir string
 	key []byte // signs links; another at each start
+
+	mu     sync.Mutex       // guards coming
+	coming map[string]int64 // what uploads on their way may take, by room, in bytes
 }
 
 func openUploads(dir string) (*uploads, error) {
@@ -55,7 +61,7 @@ func openUploads(dir string) (*uploads, error) {
 	}
 	key := make([]byte, 32)
 	rand.Read(key)
-	return &uploads{dir: dir, key: key}, nil
+	return &uploads{dir: dir, key: key, coming: map[string]int64{}}, nil
 }
 
 // room is a tenant's directory. A tenant's name may be no file name.
@@ -118,22 +124,22 @@ func (u *uploads) receive(dir, hash string, body io.Reader, size int64) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	used, err := used(dir)
+	limit := int64(maxUpload)
+	if size >= 0 {
+		limit = size
+	}
+	release, err := u.reserve(dir, limit)
 	if err != nil {
 		return err
 	}
-	left := maxUploads - used
-	if size > left || left <= 0 {
-		return cube.Errorf(cube.Exhausted, "Your uploads take %d of the %d MiB that they may take: they are removed when they were not used for a week", used>>20, maxUploads>>20)
-	}
+	defer release()
 	file, err := os.CreateTemp(dir, "*"+partial)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(file.Name()) }() // fails once it was renamed
-	limit := min(maxUpload, left)
 	n, err := io.Copy(file, io.LimitReader(body, limit+1))
-	if err == nil && n > limit {
+	if err == nil && n > maxUpload {
 		err = errTooLarge()
 	}
 	if size >= 0 && err == nil && n != size {
@@ -143,7 +149,13 @@ func (u *uploads) receive(dir, hash string, body io.Reader, size int64) error {
 		err = file.Sync()
 	}
 	if err := errors.Join(err, file.Close()); err != nil {
-		if cube.KindOf(err) == cube.Internal {
+		var ours *fs.PathError // of writing: what the client does wrong has no path
+		switch {
+		case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+			return cube.WrapError(cube.Exhausted, err, "there is no room on the disk for the archive: remove templates, snapshots or sandboxes that are not needed")
+		case errors.As(err, &ours):
+			return err
+		case cube.KindOf(err) == cube.Internal:
 			return cube.WrapError(cube.Invalid, err, "The archive broke off")
 		}
 		return err
@@ -151,10 +163,33 @@ func (u *uploads) receive(dir, hash string, body io.Reader, size int64) error {
 	return os.Rename(file.Name(), filepath.Join(dir, hash))
 }
 
-func used(dir string) (total int64, err error) {
+// reserve takes room for an upload, beside those that are on their way, until it is
+// released.
+func (u *uploads) reserve(dir string, size int64) (release func(), err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	kept, err := kept(dir)
+	if err != nil {
+		return nil, err
+	}
+	if taken := kept + u.coming[dir]; size > maxUploads-taken {
+		return nil, cube.Errorf(cube.Exhausted, "Your uploads take %d of the %d MiB that they may take, those that are on their way included: they are removed when they were not used for a week", taken>>20, maxUploads>>20)
+	}
+	u.coming[dir] += size
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.coming[dir] -= size; u.coming[dir] == 0 {
+			delete(u.coming, dir)
+		}
+	}, nil
+}
+
+// kept is what whole uploads take.
+func kept(dir string) (total int64, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, entry := range entries {
-		if info, err := entry.Info(); err == nil {
+		if info, err := entry.Info(); err == nil && !strings.HasSuffix(entry.Name(), partial) {
 			total += info.Size()
 		}
 	}
