@@ -241,6 +241,18 @@ func TestCodeThatEndsItsKernelIsSaidSoAndTheNextRuns(t *testing.T) {
 	}
 }
 
+// A kernel that can tell of nothing any more is replaced, and nobody waits for it.
+func TestCodeThatClosesItsKernelsEventsIsSaidSoAndTheNextRuns(t *testing.T) {
+	url, _ := newServer(t)
+	a := run(t, url, map[string]any{"code": "import os, time\nos.close(4)\ntime.sleep(1000)"})
+	if a.err["name"] != "UnexpectedEndOfExecution" {
+		t.Errorf("%+v", a)
+	}
+	if a := run(t, url, map[string]any{"code": "1+1"}); a.text() != "2" {
+		t.Errorf("the next: %+v", a)
+	}
+}
+
 func TestContextsAreMadeListedRestartedAndRemoved(t *testing.T) {
 	needs(t, "node", "-e", "")
 	url, workdir := newServer(t)

@@ -204,6 +204,7 @@ func (k *kernel) read(events *os.File, outputs ...*printed) {
 		send(e)
 		<-lock
 	}
+	_ = k.process.Process.Kill() // one that still runs has closed its events, or sent too much
 	_ = k.process.Wait()
 	close(ended)
 	// What the code left running may hold its outputs open for ever.
