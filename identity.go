@@ -42,6 +42,7 @@ type Limits struct {
 	MemoryMB         int // MiB, of all its sandboxes together
 	CreatesPerMinute int
 	Paused           int // sandboxes that are paused
+	SnapshotMB       int // MiB on the disk, of what is paused and of snapshots
 }
 
 // Owner is to whom an object belongs, from its creation on and for ever. The

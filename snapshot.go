@@ -52,8 +52,10 @@ type Snapshot struct {
 	Resources Resources
 	CreatedAt time.Time // UTC, whole milliseconds
 	Owner     Owner
-	Memory    bool
-	Bytes     int64
+	// Account is for whom it is counted: that of the Identity that asked for it.
+	Account string
+	Memory  bool
+	Bytes   int64
 	// HostKey is what the agent in its memory goes by. A secret: never logged,
 	// never shown.
 	HostKey string

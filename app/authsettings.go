@@ -26,6 +26,7 @@ type AuthSettings struct {
 	QuotaMemory           int `env:"CUBE_QUOTA_MEMORY" default:"0" placeholder:"MIB" group:"auth" help:"Memory of all its sandboxes together."`
 	QuotaCreatesPerMinute int `env:"CUBE_QUOTA_CREATES_PER_MINUTE" default:"0" placeholder:"N" group:"auth" help:"Sandboxes that it may create in a minute."`
 	QuotaPaused           int `env:"CUBE_QUOTA_PAUSED" default:"0" placeholder:"N" group:"auth" help:"Paused sandboxes that it may have; one more is not paused and runs on."`
+	QuotaSnapshotMB       int `name:"quota-snapshot-mb" env:"CUBE_QUOTA_SNAPSHOT_MB" default:"0" placeholder:"MIB" group:"auth" help:"Disk that its paused sandboxes and its snapshots may take together; what would be more is not kept, and the sandbox runs on."`
 
 	AuthCallbackURL             string        `name:"auth-callback-url" env:"AUTH_CALLBACK_URL" placeholder:"URL" group:"callback" help:"Your service that decides on every request: 200 allows, all else is 401. Without one the keys of this server decide, and without a key every request is allowed."`
 	AuthCallbackFallbackURL     []string      `name:"auth-callback-fallback-url" env:"AUTH_CALLBACK_FALLBACK_URL" sep:"," placeholder:"URL" group:"callback" help:"Asked in order while those before give no answer."`
@@ -64,6 +65,7 @@ func (s *AuthSettings) validate() error {
 		{"--quota-memory", s.QuotaMemory, 0},
 		{"--quota-creates-per-minute", s.QuotaCreatesPerMinute, 0},
 		{"--quota-paused", s.QuotaPaused, 0},
+		{"--quota-snapshot-mb", s.QuotaSnapshotMB, 0},
 		{"--auth-callback-retries", s.AuthCallbackRetries, 0},
 		{"--auth-callback-in-flight", s.AuthCallbackInFlight, 1},
 		{"--auth-callback-cache-size", s.AuthCallbackCacheSize, 1},
@@ -138,7 +140,7 @@ func (s *AuthSettings) rules(asked func(took time.Duration, outcome string)) aut
 func (s *AuthSettings) limits() cube.Limits {
 	return cube.Limits{
 		Sandboxes: s.QuotaSandboxes, CPUs: s.QuotaCPUs, MemoryMB: s.QuotaMemory, CreatesPerMinute: s.QuotaCreatesPerMinute,
-		Paused: s.QuotaPaused,
+		Paused: s.QuotaPaused, SnapshotMB: s.QuotaSnapshotMB,
 	}
 }
 

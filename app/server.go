@@ -75,7 +75,8 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return err
 	}
 	defer closing("the gate", out.Close)
-	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, Limits: s.linkLimits(), SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Log: log})
+	quotas := quota.NewLedger(s.limits())
+	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, Limits: s.linkLimits(), SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Packed: quotas.Resize, Log: log})
 	if err != nil {
 		return fmt.Errorf("this machine cannot run sandboxes ('cube-api doctor' tells more): %w", err)
 	}
@@ -118,7 +119,6 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	defer door.Close()
 
-	quotas := quota.NewLedger(s.limits())
 	ofServer := []cube.Template{{ID: "base", Aliases: []string{"base"}, Snapshot: cube.BaseSnapshot, Resources: s.Resources()}}
 	templates, err := newTemplates(s, store, ofServer, seen, log)
 	if err != nil {

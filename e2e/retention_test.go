@@ -32,3 +32,22 @@ func TestAPausedSandboxGoesAfterItsRetention(t *testing.T) {
 		t.Errorf("of its snapshot there is %v", err)
 	}
 }
+
+// TestASandboxTooLargeForItsQuotaRunsOn asks for what takes more of the disk than an
+// account may have.
+func TestASandboxTooLargeForItsQuotaRunsOn(t *testing.T) {
+	s := start(t, "--quota-snapshot-mb", "1")
+	created := s.create()
+	for _, step := range []string{"pause", "snapshots", "fork"} {
+		status, body := s.call("POST", "/sandboxes/"+created.SandboxID+"/"+step, map[string]any{"count": 1, "timeout": 60}, "X-API-Key", fullKey)
+		if status != http.StatusTooManyRequests || !strings.Contains(string(body), "you may have 1 for all that is paused") {
+			t.Errorf("%s: %d %s", step, status, body)
+		}
+		if status := s.health(created.SandboxID); status != http.StatusNoContent {
+			t.Errorf("after the %s that was refused the agent answers %d", step, status)
+		}
+	}
+	if err := poll(func() error { return nothing(names(filepath.Join(s.dir, "snapshots"))) }); err != nil {
+		t.Errorf("of what was refused there is %v", err)
+	}
+}

@@ -143,6 +143,7 @@ type live struct {
 	mu        sync.Mutex // guards what follows; held over the store's writes, which keeps their order
 	sandbox   cube.Sandbox
 	interrupt context.CancelFunc // ends the engine's work on it, nil for none
+	refused   int64              // bytes of the snapshot for which its account had no room last
 }
 
 // New returns the sandboxes of a server. Recover comes next, Close last.

@@ -61,13 +61,15 @@ type Gauges struct {
 	Running int // those that start or end included
 	Paused  int // those that are paused
 	Pooled  int // that run for whoever comes next: see pool
+	// SnapshotBytes is what the paused ones and the snapshots take on the disk.
+	SnapshotBytes int64
 }
 
 // Gauges returns how many sandboxes there are now.
 func (s *Sandboxes) Gauges() Gauges {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := Gauges{Running: s.count, Pooled: s.pool.count()}
+	g := Gauges{Running: s.count, Pooled: s.pool.count(), SnapshotBytes: s.quota.Held()}
 	for _, l := range s.live {
 		if !l.counted {
 			g.Paused++

@@ -75,7 +75,11 @@ func (s *Sandboxes) discard(id cube.SandboxID, snapshot cube.SnapshotID) bool {
 	return s.retry(id, "discarding the snapshot "+string(snapshot), func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), stopTimeout)
 		defer cancel()
-		return s.engine.Discard(ctx, snapshot)
+		err := s.engine.Discard(ctx, snapshot)
+		if err == nil {
+			s.quota.Drop(snapshot)
+		}
+		return err
 	})
 }
 

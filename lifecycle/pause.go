@@ -54,6 +54,12 @@ func (s *Sandboxes) pause(ctx context.Context, l *live, how pausing) error {
 	if err != nil {
 		return s.pauseFailed(l, how, err)
 	}
+	if err := s.holdPaused(ctx, l, info); err != nil {
+		err = s.pauseFailed(l, how, err)
+		s.thaw(l)
+		s.spawn(func() { s.discard(l.id, info.ID) })
+		return err
+	}
 	if !s.settle(l, "noting that the sandbox is paused", func(next *cube.Sandbox) bool {
 		next.EndAt = now()
 		return s.paused(next)
@@ -80,6 +86,18 @@ func (s *Sandboxes) pause(ctx context.Context, l *live, how pausing) error {
 	return nil
 }
 
+// holdPaused counts what a sandbox is kept as for its account.
+func (s *Sandboxes) holdPaused(ctx context.Context, l *live, info cube.SnapshotInfo) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused = 0
+	err := s.quota.Hold(l.sandbox.Account, ownLimits(ctx, l.sandbox.Account), info.ID, info.Bytes)
+	if err != nil {
+		l.refused = info.Bytes
+	}
+	return err
+}
+
 // paused makes a sandbox that is being paused, or resumed, a paused one.
 func (s *Sandboxes) paused(next *cube.Sandbox) bool {
 	is := next.State == cube.Pausing || next.State == cube.Resuming
@@ -101,7 +119,14 @@ func (s *Sandboxes) beginPause(ctx context.Context, l *live, how pausing) (work 
 		s.setDeadline(l)
 		return nil, nil, nil
 	}
-	if err := s.quota.Keep(l.sandbox.Account, ownLimits(ctx, l.sandbox.Account), l.id); err != nil {
+	own, least := ownLimits(ctx, l.sandbox.Account), int64(0)
+	if how.due { // which is tried again and again: not with all of its memory written each time
+		least = l.refused
+	}
+	if err := s.quota.MayHold(l.sandbox.Account, own, least); err != nil {
+		return nil, nil, err
+	}
+	if err := s.quota.Keep(l.sandbox.Account, own, l.id); err != nil {
 		return nil, nil, err
 	}
 	next := l.sandbox

@@ -371,7 +371,7 @@ func TestAPausedSandboxTakesNoPlace(t *testing.T) {
 			mustConnect(t, s, first)
 			mustPause(t, s, first, true)
 		}
-		if g := s.Gauges(); g != (Gauges{Paused: 2}) {
+		if g := s.Gauges(); g != (Gauges{Paused: 2, SnapshotBytes: 2 << 20}) {
 			t.Errorf("gauges = %+v", g)
 		}
 	})

@@ -41,6 +41,7 @@ func (s *Sandboxes) Recover(ctx context.Context) error {
 		delete(found.runs, row.ID)
 		if l := s.find(row.ID); l != nil && l.state() == cube.Paused {
 			found.kept[row.Snapshot] = true
+			s.quota.AdoptHeld(row.Account, row.Snapshot, found.bytes[row.Snapshot])
 		}
 	}
 	for id := range found.runs {
@@ -54,14 +55,15 @@ func (s *Sandboxes) Recover(ctx context.Context) error {
 
 // found is what there was when the server started.
 type found struct {
-	runs  map[cube.SandboxID]bool  // what the engine has, and whether it runs
-	whole map[cube.SnapshotID]bool // the engine's snapshots
-	rows  []cube.Sandbox           // that are not Gone
-	kept  map[cube.SnapshotID]bool // the snapshots that have rows of their own, or templates
+	runs  map[cube.SandboxID]bool   // what the engine has, and whether it runs
+	whole map[cube.SnapshotID]bool  // the engine's snapshots
+	bytes map[cube.SnapshotID]int64 // what they take on the disk
+	rows  []cube.Sandbox            // that are not Gone
+	kept  map[cube.SnapshotID]bool  // the snapshots that have rows of their own, or templates
 }
 
 func (s *Sandboxes) findAll(ctx context.Context) (found, error) {
-	f := found{runs: map[cube.SandboxID]bool{}, whole: map[cube.SnapshotID]bool{}, kept: map[cube.SnapshotID]bool{}}
+	f := found{runs: map[cube.SandboxID]bool{}, whole: map[cube.SnapshotID]bool{}, bytes: map[cube.SnapshotID]int64{}, kept: map[cube.SnapshotID]bool{}}
 	existing, err := s.engine.List(ctx)
 	if err != nil {
 		return f, fmt.Errorf("listing what the engine has: %w", err)
@@ -74,7 +76,7 @@ func (s *Sandboxes) findAll(ctx context.Context) (found, error) {
 		return f, fmt.Errorf("listing the engine's snapshots: %w", err)
 	}
 	for _, snapshot := range snapshots {
-		f.whole[snapshot.ID] = true
+		f.whole[snapshot.ID], f.bytes[snapshot.ID] = true, snapshot.Bytes
 	}
 	f.rows, _, err = s.store.ListSandboxes(ctx, cube.SandboxQuery{
 		States: []cube.State{cube.Starting, cube.Running, cube.Pausing, cube.Paused, cube.Resuming, cube.Killing},
@@ -85,6 +87,7 @@ func (s *Sandboxes) findAll(ctx context.Context) (found, error) {
 	rows, err := s.store.ListSnapshots(ctx, cube.SnapshotQuery{})
 	for _, row := range rows {
 		f.kept[row.ID] = true
+		s.quota.AdoptHeld(row.Account, row.ID, f.bytes[row.ID])
 		if !f.whole[row.ID] {
 			s.log.Error("a snapshot is not there any more: sandboxes cannot be started from it", "snapshot", row.ID)
 		}

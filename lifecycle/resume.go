@@ -113,6 +113,7 @@ func (s *Sandboxes) resume(ctx context.Context, l *live, how resuming) (cube.San
 		return cube.Sandbox{}, s.changed(l)
 	}
 	s.quota.Unkeep(l.id)
+	s.quota.Drop(sandbox.Snapshot)
 	s.tend(l)
 	s.observe(ctx, EventResumed, l.sandbox)
 	s.spawn(func() { s.discard(l.id, sandbox.Snapshot) })

@@ -42,7 +42,7 @@ func (s *Sandboxes) CreateSnapshot(ctx context.Context, id cube.SandboxID, name 
 	snapshot := cube.Snapshot{
 		ID: info.ID, Name: label.name, Tag: cmp.Or(label.tag, cube.DefaultTag),
 		Sandbox: id, Template: s.origin(ctx, sandbox.Template), Alias: sandbox.Alias, Resources: sandbox.Resources,
-		CreatedAt: now(), Owner: owner, Memory: info.Memory, Bytes: info.Bytes,
+		CreatedAt: now(), Owner: owner, Account: cube.IdentityFrom(ctx).Account(), Memory: info.Memory, Bytes: info.Bytes,
 		HostKey: sandbox.HostKey, EnvVars: sandbox.EnvVars, User: sandbox.User, Workdir: sandbox.Workdir,
 	}
 	if err := s.insertSnapshot(ctx, snapshot); err != nil {
@@ -112,6 +112,11 @@ func (s *Sandboxes) keep(ctx context.Context, l *live) (cube.Sandbox, cube.Snaps
 		}
 		return failed(notFound(sandbox))
 	}
+	caller := cube.IdentityFrom(ctx)
+	if err := s.quota.MayHold(caller.Account(), caller.Limits, 0); err != nil {
+		l.mu.Unlock()
+		return failed(err)
+	}
 	work, done := s.work(ctx, l, keepTimeout)
 	l.mu.Unlock()
 	info, err := s.engine.Checkpoint(work, cube.CheckpointRequest{Sandbox: l.id, Snapshot: cube.NewSnapshotID(), Memory: true})
@@ -129,6 +134,10 @@ func (s *Sandboxes) keep(ctx context.Context, l *live) (cube.Sandbox, cube.Snaps
 		return failed(s.changed(l))
 	case err != nil:
 		return failed(explainKeep(s.ctx, err))
+	}
+	if err := s.quota.Hold(caller.Account(), caller.Limits, info.ID, info.Bytes); err != nil {
+		s.spawn(func() { s.discard(l.id, info.ID) })
+		return failed(err)
 	}
 	return sandbox, info, nil
 }
@@ -169,6 +178,7 @@ func (s *Sandboxes) DeleteSnapshot(ctx context.Context, name string) error {
 		}
 		return err
 	}
+	s.quota.Drop(snapshot.ID)
 	s.spawn(func() { s.discard(snapshot.Sandbox, snapshot.ID) })
 	return nil
 }

@@ -24,6 +24,7 @@ type Ledger struct {
 	accounts map[string]*account
 	places   map[cube.SandboxID]place
 	kept     map[cube.SandboxID]string // the accounts of those that are paused
+	held     map[cube.SnapshotID]held  // what snapshots take
 	swept    time.Time                 // when accounts were last looked through
 }
 
@@ -31,6 +32,8 @@ type Ledger struct {
 type account struct {
 	sandboxes, cpus, memoryMB int
 	paused                    int
+	snapshots                 int
+	held                      int64 // bytes of its snapshots
 
 	creates *rate.Limiter // nil before the first create under a limit
 	created time.Time     // when the limiter admitted one last
@@ -48,7 +51,7 @@ const refill = time.Minute
 // NewLedger makes an empty ledger. limits hold for each account whose identity
 // has none of its own.
 func NewLedger(limits cube.Limits) *Ledger {
-	return &Ledger{limits: limits, accounts: map[string]*account{}, places: map[cube.SandboxID]place{}, kept: map[cube.SandboxID]string{}}
+	return &Ledger{limits: limits, accounts: map[string]*account{}, places: map[cube.SandboxID]place{}, kept: map[cube.SandboxID]string{}, held: map[cube.SnapshotID]held{}}
 }
 
 // SetLimits replaces the limits for what comes from now on. Who has more than
@@ -172,7 +175,7 @@ func (l *Ledger) sweep(now time.Time) {
 
 // idle tells whether forgetting the account changes nothing.
 func (a *account) idle(now time.Time) bool {
-	return a.sandboxes == 0 && a.paused == 0 && (a.creates == nil || now.Sub(a.created) >= refill)
+	return a.sandboxes == 0 && a.paused == 0 && a.snapshots == 0 && (a.creates == nil || now.Sub(a.created) >= refill)
 }
 
 // before returns the limits of an identity's own, where it has some, and else
@@ -190,5 +193,6 @@ func before(own, settings cube.Limits) cube.Limits {
 		MemoryMB:         choose(own.MemoryMB, settings.MemoryMB),
 		CreatesPerMinute: choose(own.CreatesPerMinute, settings.CreatesPerMinute),
 		Paused:           choose(own.Paused, settings.Paused),
+		SnapshotMB:       choose(own.SnapshotMB, settings.SnapshotMB),
 	}
 }

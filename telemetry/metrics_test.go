@@ -47,7 +47,7 @@ func allSources() Sources {
 			return &cache.Stats{Hits: 11, Misses: 12, Coalesced: 13, Stored: 14, Purges: 15, Entries: 16}
 		},
 		Shadow:    func() map[Shadow]uint64 { return map[Shadow]uint64{"allows_more": 1, secret: 2} },
-		Sandboxes: func() lifecycle.Gauges { return lifecycle.Gauges{Running: 5, Paused: 6, Pooled: 7} },
+		Sandboxes: func() lifecycle.Gauges { return lifecycle.Gauges{Running: 5, Paused: 6, Pooled: 7, SnapshotBytes: 8} },
 		Audit:     func() *audit.Stats { return &audit.Stats{Lines: 21, Lost: 22} },
 	}
 }
@@ -94,6 +94,7 @@ func TestWhatIsCounted(t *testing.T) {
 		`cube_sandboxes 5`,
 		`cube_sandboxes_paused 6`,
 		`cube_sandboxes_pooled 7`,
+		`cube_snapshots_bytes 8`,
 		`cube_sandboxes_created_total 1`,
 		`cube_sandboxes_ended_total{reason="killed"} 1`,
 		`cube_audit_lines_total 21`,

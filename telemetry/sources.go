@@ -78,6 +78,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		s := c.Sandboxes()
 		gauge("cube_sandboxes", "Sandboxes that run, those that start or end included.", s.Running)
 		gauge("cube_sandboxes_paused", "Sandboxes that are paused.", s.Paused)
+		gauge("cube_snapshots_bytes", "Bytes on the disk of what is paused and of snapshots.", int(s.SnapshotBytes))
 		gauge("cube_sandboxes_pooled", "Sandboxes that run and wait for whoever comes next.", s.Pooled)
 	}
 	if c.Builds != nil {

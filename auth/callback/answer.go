@@ -55,6 +55,7 @@ var fields = map[string]func(id *cube.Identity, value string) bool{
 	"x-auth-limit-cpus":               func(id *cube.Identity, v string) bool { return setLimit(&id.Limits.CPUs, v) },
 	"x-auth-limit-memory-mb":          func(id *cube.Identity, v string) bool { return setLimit(&id.Limits.MemoryMB, v) },
 	"x-auth-limit-paused":             func(id *cube.Identity, v string) bool { return setLimit(&id.Limits.Paused, v) },
+	"x-auth-limit-snapshot-mb":        func(id *cube.Identity, v string) bool { return setLimit(&id.Limits.SnapshotMB, v) },
 	"x-auth-limit-creates-per-minute": func(id *cube.Identity, v string) bool { return setLimit(&id.Limits.CreatesPerMinute, v) },
 }
 

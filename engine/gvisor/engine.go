@@ -49,6 +49,9 @@ type Config struct {
 	SnapshotKeys string
 	// PackAfter is after how long without use a snapshot is packed; 0 for never.
 	PackAfter time.Duration
+	// Packed is told what a snapshot takes on the disk once it is packed. It must not
+	// call the engine. nil for nobody.
+	Packed func(cube.SnapshotID, int64)
 	Log       *slog.Logger
 }
 

@@ -246,6 +246,9 @@ func (e *Engine) pack(id cube.SnapshotID) (int64, error) {
 		e.packed.store.Release(list)
 		return 0, err
 	}
+	if e.cfg.Packed != nil {
+		e.cfg.Packed(id, e.packed.store.Bytes(list))
+	}
 	if err := syncDir(dir); err != nil || starting {
 		return m.Bytes(), err // the files go the next time
 	}

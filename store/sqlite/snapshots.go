@@ -11,7 +11,7 @@ import (
 )
 
 const snapshotColumns = `id, name, tag, sandbox, template, alias, cpus, memory_mb, disk_mb, pids,
-	created_at, owner_subject, owner_team, memory, bytes, host_key, env_vars, default_user, default_workdir`
+	created_at, owner_subject, owner_team, memory, bytes, host_key, env_vars, default_user, default_workdir, account`
 
 // CreateSnapshot implements cube.Store.
 func (s *Store) CreateSnapshot(ctx context.Context, snapshot cube.Snapshot, replaces []cube.SnapshotID) error {
@@ -44,9 +44,9 @@ func insertSnapshot(ctx context.Context, tx *sql.Tx, s cube.Snapshot) error {
 	}
 	r := s.Resources
 	result, err := tx.ExecContext(ctx, `INSERT INTO snapshots (`+snapshotColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		s.ID, s.Name, s.Tag, s.Sandbox, s.Template, s.Alias, r.CPUs, r.MemoryMB, r.DiskMB, r.Pids,
-		s.CreatedAt.UnixMilli(), s.Owner.Subject, s.Owner.Team, s.Memory, s.Bytes, s.HostKey, envVars, s.User, s.Workdir)
+		s.CreatedAt.UnixMilli(), s.Owner.Subject, s.Owner.Team, s.Memory, s.Bytes, s.HostKey, envVars, s.User, s.Workdir, s.Account)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func scanSnapshot(row interface{ Scan(...any) error }) (cube.Snapshot, error) {
 	)
 	err := row.Scan(&s.ID, &s.Name, &s.Tag, &s.Sandbox, &s.Template, &s.Alias,
 		&s.Resources.CPUs, &s.Resources.MemoryMB, &s.Resources.DiskMB, &s.Resources.Pids,
-		&created, &s.Owner.Subject, &s.Owner.Team, &s.Memory, &s.Bytes, &s.HostKey, &envVars, &s.User, &s.Workdir)
+		&created, &s.Owner.Subject, &s.Owner.Team, &s.Memory, &s.Bytes, &s.HostKey, &envVars, &s.User, &s.Workdir, &s.Account)
 	if err != nil {
 		return cube.Snapshot{}, err
 	}

@@ -44,6 +44,7 @@ func snapshot(n int) cube.Snapshot {
 		Resources: cube.Resources{CPUs: 2, MemoryMB: 512, DiskMB: 1024, Pids: 4096},
 		CreatedAt: morning.Add(time.Duration(n) * time.Second),
 		Owner:     cube.Owner{Subject: "ada", Team: "red"},
+		Account:   "team:red",
 		Memory:    true,
 		Bytes:     1 << 40,
 		HostKey:   "key",
