@@ -111,3 +111,11 @@ func setUp(name string, addresses ...string) error {
 	}
 	return netlink.LinkSetUp(link)
 }
+
+func linkIndex(name string) (int, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return 0, err
+	}
+	return link.Attrs().Index, nil
+}
