@@ -21,7 +21,12 @@ import (
 )
 
 // imageNames are the images that the suites' templates begin with.
-var imageNames = []string{"library/ubuntu:22.04", "library/ubuntu:latest", "library/ubuntu:24.04", "library/debian:latest", "library/debian:bookworm"}
+var imageNames = []string{
+	"library/ubuntu:22.04", "library/ubuntu:latest", "library/ubuntu:24.04",
+	"library/debian:latest", "library/debian:bookworm", "library/debian:stable",
+	"library/python:3", "library/python:3.12", "library/python:3.13.7-trixie",
+	"library/node:lts", "library/node:24", "oven/bun:latest", "oven/bun:1.3",
+}
 
 // registryHost is a registry on the machine of the server.
 type registryHost struct {
