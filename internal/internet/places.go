@@ -47,4 +47,5 @@ var places = []place{
 	{addr: "203.0.113.113", names: []string{"example.com"}},
 	{addr: "203.0.113.114", names: []string{"github.com"}, server: "github.com"},
 	{addr: "203.0.113.115", names: []string{"postman-echo.com"}},
+	{addr: "203.0.113.116", names: []string{"e2b.dev"}},
 }
