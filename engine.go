@@ -51,7 +51,7 @@ type Engine interface {
 
 	// SetNetwork replaces what a running sandbox may reach, all at once: nothing
 	// goes by the old rules when it returns, and connections that the new ones do
-	// not allow have ended, or end with their next packet. On an error the old ones
+	// not allow have ended, or end at once. On an error the old ones
 	// are in force. Kinds: NotFound (no such sandbox, or it just died), Invalid (a
 	// policy that is none), Unsupported (one that this machine cannot hold).
 	SetNetwork(ctx context.Context, id SandboxID, internet bool, policy NetworkPolicy) error

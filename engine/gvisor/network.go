@@ -33,6 +33,12 @@ type network struct {
 	mu   sync.Mutex
 	used map[int]bool
 	next int // where to look for the next free link: a freed one rests as long as possible
+	// ending are links whose sandboxes are no more and for which something may still
+	// come back; endOpen is at work while there are any.
+	ending []int
+	freed  sync.Cond // tells that some of them have been given back
+
+	tracked tracked
 
 	rules sync.Mutex // held while the table changes; guards what follows
 	held  map[int]held
@@ -50,6 +56,7 @@ func openNetwork(pool netip.Prefix, name string, g *gate.Gate, limits LinkLimits
 		return nil, fmt.Errorf("the sandboxes' network %s must be an IPv4 network of /30 or larger, such as 10.213.0.0/16", pool)
 	}
 	n := &network{pool: pool, prefix: name + "-", table: name, gate: g, limits: limits, used: map[int]bool{}, held: map[int]held{}}
+	n.freed.L = &n.mu
 	if err := n.refuseOverlap(); err != nil {
 		return nil, err
 	}
@@ -97,19 +104,34 @@ func (n *network) links() int { return 1 << (linkBits - n.pool.Bits()) }
 
 var errPoolEmpty = errors.New("all addresses of the sandboxes' network are in use")
 
-// take reserves a link.
+// take reserves a link. If there is none it waits for those that are about to be
+// free.
 func (n *network) take() (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for range n.links() {
-		link := n.next
-		n.next = (n.next + 1) % n.links()
-		if !n.used[link] {
-			n.used[link] = true
-			return link, nil
+	for {
+		for range n.links() {
+			link := n.next
+			n.next = (n.next + 1) % n.links()
+			if !n.used[link] {
+				n.used[link] = true
+				return link, nil
+			}
 		}
+		if len(n.ending) == 0 {
+			return 0, errPoolEmpty
+		}
+		n.freed.Wait()
 	}
-	return 0, errPoolEmpty
+}
+
+// awaitEnded returns when nothing is on its way of sandboxes that are no more.
+func (n *network) awaitEnded() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.ending) > 0 {
+		n.freed.Wait()
+	}
 }
 
 // keep marks the link of a sandbox that was found running.
@@ -121,13 +143,15 @@ func (n *network) keep(link int) {
 }
 
 // release removes the host's interface of a link, if the kernel has not yet, and
-// its sandbox's rules, and gives the link back.
+// its sandbox's rules, and gives the link back once nothing comes for it.
 func (n *network) release(link int) error {
 	err := errors.Join(n.forget(link), removeLink(n.interfaceName(link)))
 	if err == nil {
 		n.mu.Lock()
-		delete(n.used, link)
-		n.mu.Unlock()
+		defer n.mu.Unlock()
+		if n.ending = append(n.ending, link); len(n.ending) == 1 {
+			go n.endOpen() // waited for by awaitEnded
+		}
 	}
 	return err
 }

@@ -47,10 +47,13 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 	}
 	n.rules.Lock()
 	defer n.rules.Unlock()
+	done := false
 	if n.gate != nil {
-		if err := n.gate.Set(guest, gate.Sandbox{ID: id, Internet: internet, Policy: policy, Authority: policy.Authority}); err != nil {
+		end, err := n.gate.Begin(guest, gate.Sandbox{ID: id, Internet: internet, Policy: policy, Authority: policy.Authority})
+		if err != nil {
 			return cube.WrapError(cube.Invalid, err, "the network policy cannot be used: %s", err)
 		}
+		defer func() { end(done) }()
 	}
 	c, err := n.open()
 	if err != nil {
@@ -88,6 +91,7 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 		return fmt.Errorf("installing the sandbox's firewall rules: %w", err)
 	}
 	n.held[link] = next
+	done = true
 	return nil
 }
 
@@ -160,9 +164,11 @@ func (n *network) hangUp() {
 
 // close ends what the network holds of the server's own.
 func (n *network) close() {
+	n.awaitEnded()
 	n.rules.Lock()
 	defer n.rules.Unlock()
 	n.hangUp()
+	n.tracked.close()
 }
 
 func addPolicyChain(c *nftables.Conn, t *nftables.Table, name string, allowed, denied []string) error {

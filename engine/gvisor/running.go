@@ -137,5 +137,8 @@ func (e *Engine) SetNetwork(_ context.Context, id cube.SandboxID, internet bool,
 	e.mu.Lock()
 	s.Internet, s.Network = internet, policy
 	e.mu.Unlock()
+	if err := e.network.endRefused(old.Link); err != nil { // they end with their next packet
+		e.cfg.Log.Warn("connections that a new network policy does not allow could not be looked for", "sandbox", id, "error", err)
+	}
 	return nil
 }

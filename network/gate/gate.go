@@ -198,33 +198,51 @@ func (g *Gate) Port6() uint16 {
 // NamePort is where the firewall redirects DNS, UDP and TCP.
 func (g *Gate) NamePort() uint16 { return uint16(g.names.LocalAddr().(*net.UDPAddr).Port) } //nolint:gosec // a port
 
-// Set tells of a sandbox, or gives it another policy: from then on nothing goes
-// by the old one, and what the new one does not allow has ended. An error leaves
-// the sandbox as it was.
+// Set is Begin, with nothing in between.
 func (g *Gate) Set(guest netip.Addr, s Sandbox) error {
+	end, err := g.Begin(guest, s)
+	if err == nil {
+		end(true)
+	}
+	return err
+}
+
+// Begin tells of a sandbox, or gives it another policy: what that does not allow
+// has ended, and what begins waits until end says whether the new policy is in
+// force everywhere. In between nothing goes that one of the two does not allow.
+// end must be called, soon. An error leaves the sandbox as it was.
+func (g *Gate) Begin(guest netip.Addr, s Sandbox) (end func(done bool), err error) {
 	next, err := newRules(s)
 	if err != nil {
-		return fmt.Errorf("the network policy of sandbox %s: %w", s.ID, err)
+		return nil, fmt.Errorf("the network policy of sandbox %s: %w", s.ID, err)
 	}
 	guest = guest.Unmap()
-	g.mu.Lock()
+	g.mu.RLock()
 	now := g.sandboxes[guest]
-	if now == nil || now.id != s.ID || now.six != s.IPv6 {
-		g.forget(guest)
-		is := newSandbox(s.ID, next)
-		g.sandboxes[guest] = is
-		if is.six = s.IPv6; is.six.IsValid() {
-			g.sandboxes[is.six] = is
+	g.mu.RUnlock()
+	if now != nil && now.id == s.ID && now.six == s.IPv6 {
+		return now.follow(next, g), nil
+	}
+	return func(done bool) {
+		if done {
+			g.put(guest, s, next)
 		}
-		g.mu.Unlock()
-		if now != nil { // the address is another's now
-			now.end()
-		}
-		return nil
+	}, nil
+}
+
+// put remembers a new sandbox, in place of whose address it was.
+func (g *Gate) put(guest netip.Addr, s Sandbox, r *rules) {
+	is := newSandbox(s.ID, r)
+	g.mu.Lock()
+	was := g.forget(guest)
+	g.sandboxes[guest] = is
+	if is.six = s.IPv6; is.six.IsValid() {
+		g.sandboxes[is.six] = is
 	}
 	g.mu.Unlock()
-	now.follow(next, g)
-	return nil
+	if was != nil {
+		was.end()
+	}
 }
 
 // forget takes a sandbox's addresses out of the table, and returns whose they

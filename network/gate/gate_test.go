@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -97,6 +98,41 @@ func TestUpdateEndsWhatIsNoLongerAllowed(t *testing.T) {
 	again := w.dial(guestA, good+":443")
 	_, _ = again.Write(hello(t, "good.example"))
 	gone(t, again)
+}
+
+// Until a new policy is in force everywhere nothing begins, and what it does not
+// allow has ended; if it does not come into force, the old one goes on.
+func TestNothingBeginsDuringAnUpdate(t *testing.T) {
+	w := newWorld(t)
+	w.serve(good+":443", echo(good))
+	w.serve(other+":443", echo(other))
+	for _, comes := range []bool{false, true} {
+		w.set(guestA, only("good.example"))
+		lost := connected(t, w, guestA, good+":443", string(hello(t, "good.example")))
+		end, err := w.gate.Begin(netip.MustParseAddr(guestA), Sandbox{ID: cube.SandboxID("i" + strings.ReplaceAll(guestA, ".", "x")), Internet: true, Policy: only("other.example")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone(t, lost)
+		open, shut := other, good
+		if !comes {
+			open, shut = good, other
+		}
+		first, second := w.dial(guestA, open+":443"), w.dial(guestA, shut+":443")
+		names := map[string]string{good: "good.example", other: "other.example"}
+		_, _ = first.Write(hello(t, names[open]))
+		_, _ = second.Write(hello(t, names[shut]))
+		_ = first.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := first.Read(make([]byte, 1)); !isTimeout(err) {
+			t.Errorf("a connection that began during an update: %v", err)
+		}
+		end(comes)
+		_ = first.SetReadDeadline(time.Now().Add(time.Minute))
+		if _, err := first.Read(make([]byte, 1)); err != nil {
+			t.Errorf("a connection that waited for an update that comes (%v), and may go: %v", comes, err)
+		}
+		gone(t, second)
+	}
 }
 
 func TestUpdateEndsRequests(t *testing.T) {

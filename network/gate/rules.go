@@ -110,6 +110,23 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 	return prefix.Masked(), err == nil
 }
 
+// ByAddress is what the rules of the sandbox at an address say of another that no
+// name leads to, and which of them. Nobody's rules allow nothing.
+func (g *Gate) ByAddress(guest, addr netip.Addr) (allowed bool, rule string) {
+	g.mu.RLock()
+	s := g.sandboxes[guest.Unmap()]
+	g.mu.RUnlock()
+	if s == nil {
+		return false, ruleEnded
+	}
+	r := s.current()
+	if r == nil {
+		return false, ruleEnded
+	}
+	v := g.decide(r, addr.Unmap(), "")
+	return v.allowed, v.rule
+}
+
 // decide is the whole of the rules: what is closed is closed; a name that is
 // allowed is; an address that is allowed is; one that is denied is not; all else
 // is allowed.

@@ -49,23 +49,24 @@ func (s *sandbox) current() *rules {
 	return s.rules
 }
 
-// follow takes new rules, and ends what they do not allow.
-func (s *sandbox) follow(next *rules, g *Gate) {
+// follow ends what new rules do not allow and lets nothing begin until the caller
+// says whether they are in force.
+func (s *sandbox) follow(next *rules, g *Gate) (end func(done bool)) {
 	s.mu.Lock()
 	if s.rules == nil { // it has just ended
 		s.mu.Unlock()
-		return
+		return func(bool) {}
 	}
-	s.rules = next
-	var over []*flow
 	for f := range s.flows {
 		if !f.holds(next, g) {
-			over = append(over, f)
+			f.close()
 		}
 	}
-	s.mu.Unlock()
-	for _, f := range over {
-		f.close()
+	return func(done bool) {
+		if done {
+			s.rules = next
+		}
+		s.mu.Unlock()
 	}
 }
 
