@@ -4,13 +4,15 @@ import "strings"
 
 // expand replaces $NAME and ${NAME}, and ${NAME:-word} and ${NAME:+word} with and
 // without the colon, by what the variables hold; nothing for those that are not
-// set. All else stays as it is, backslashes and command substitutions too.
+// set. All else stays as it is, backslashes and command substitutions too. What
+// comes to more than any environment may hold is cut behind that: a few variables
+// that name each other many times would fill the server's memory else.
 func (s *state) expand(text string) string {
 	var out strings.Builder
 	for {
 		before, rest, found := strings.Cut(text, "$")
 		out.WriteString(before)
-		if !found {
+		if !found || out.Len() > maxEnvironment {
 			return out.String()
 		}
 		if value, after, ok := s.parameter(rest); ok {

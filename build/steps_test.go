@@ -86,6 +86,14 @@ func TestAnEnvironmentCannotGrowForEver(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "larger than 128 KiB") {
 		t.Errorf("%v", err)
 	}
+	// Nor is it made before it is looked at.
+	if err := s.set("B", strings.Repeat("$A", 120<<10)); err == nil || !strings.Contains(err.Error(), "larger than 128 KiB") {
+		t.Errorf("%v", err)
+	}
+	long := state{env: map[string]string{"A": strings.Repeat("x", 100<<10)}}
+	if n := len(long.expand(strings.Repeat("${B:-$A$A}", 20<<10))); n > 3*maxEnvironment {
+		t.Errorf("an argument comes to %d bytes", n)
+	}
 }
 
 func TestDirectories(t *testing.T) {

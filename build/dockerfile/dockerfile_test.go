@@ -79,6 +79,7 @@ func TestMistakes(t *testing.T) {
 		{"FROM a b", "line 1: write FROM and an image"},
 		{"FROM scratch", "holds nothing to build in"},
 		{"ARG X\nFROM $X", "line 2: FROM $X holds nothing"},
+		{"ARG X=aaaaaaaa\n" + strings.Repeat("ARG X=$X$X\n", 100) + "FROM $X", "longer than 64 KiB"},
 		{"FROM --platform=linux/arm64 a", "FROM --platform is not supported"},
 		{"FROM a AS b\nFROM c", "line 2: there is a second FROM"},
 		{"FROM a\nRUN", "RUN says nothing"},

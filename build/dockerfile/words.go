@@ -59,23 +59,34 @@ func unquote(s string) (string, error) {
 	return strings.Join(words, " "), err
 }
 
+// maxExpanded bounds what a value may come to, in bytes: each may name others twice.
+const maxExpanded = 64 << 10
+
 // expand puts values in place of $NAME and ${NAME}, and of ${NAME:-word} and
 // ${NAME:+word} with and without the colon.
 func expand(s string, values map[string]string) (string, error) {
 	var err error
+	size := 0
+	within := func(value string) string {
+		if size += len(value); size > maxExpanded {
+			err = fmt.Errorf("with its variables it is longer than %d KiB", maxExpanded>>10)
+			return ""
+		}
+		return value
+	}
 	expanded := os.Expand(s, func(inner string) string {
 		n := strings.IndexFunc(inner, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 		if n < 0 {
-			return values[inner]
+			return within(values[inner])
 		}
 		value, isSet := values[inner[:n]]
 		operator, colon := strings.CutPrefix(inner[n:], ":")
 		isSet = isSet && (!colon || value != "")
 		switch {
 		case n > 0 && strings.HasPrefix(operator, "-") && isSet, n > 0 && strings.HasPrefix(operator, "+") && !isSet:
-			return value
+			return within(value)
 		case n > 0 && (strings.HasPrefix(operator, "-") || strings.HasPrefix(operator, "+")):
-			return operator[1:]
+			return within(operator[1:])
 		}
 		err = fmt.Errorf("${%s} is not supported: write ${NAME} or ${NAME:-value}", inner)
 		return ""
