@@ -20,6 +20,9 @@ const (
 	troubleTime = time.Second // that nobody could say: RFC 9520, 3.2
 	// maxRecords bounds one answer.
 	maxRecords = 64
+	// maxSockets bounds those that wait for name servers: whoever asks for names of
+	// servers that never answer must not take the server's files.
+	maxSockets = 1024
 )
 
 // resolver asks the operator's name servers.
@@ -28,6 +31,7 @@ type resolver struct {
 	upstreams func() []netip.AddrPort
 	cache     *otter.Cache[question, *answer]
 	flights   singleflight.Group
+	sockets   chan struct{} // to name servers, of all questions together
 	// headStart is how long a name server is waited for before the next is asked
 	// too, patience for all together.
 	headStart, patience time.Duration
@@ -48,7 +52,7 @@ type answer struct {
 }
 
 func newResolver(ctx context.Context, fixed []netip.AddrPort) *resolver {
-	r := &resolver{ctx: ctx, upstreams: systemUpstreams(), headStart: 300 * time.Millisecond, patience: 1800 * time.Millisecond}
+	r := &resolver{ctx: ctx, upstreams: systemUpstreams(), headStart: 300 * time.Millisecond, patience: 1800 * time.Millisecond, sockets: make(chan struct{}, maxSockets)}
 	if len(fixed) > 0 {
 		r.upstreams = func() []netip.AddrPort { return fixed }
 	}

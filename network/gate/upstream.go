@@ -44,7 +44,7 @@ func (r *resolver) exchange(ctx context.Context, q question) *answer {
 		case <-wake.C:
 			if asked < min(maxAttempts, 3*len(servers)) {
 				server := servers[asked%len(servers)]
-				go func() { answers <- askServer(ctx, server, q) }()
+				go func() { answers <- r.askServer(ctx, server, q) }()
 				asked, open = asked+1, open+1
 				wake.Reset(r.headStart)
 			}
@@ -65,7 +65,13 @@ func (r *resolver) exchange(ctx context.Context, q question) *answer {
 
 // askServer asks one server, by UDP and if the answer does not fit by TCP. nil is
 // for one that has none.
-func askServer(ctx context.Context, server netip.AddrPort, q question) *answer {
+func (r *resolver) askServer(ctx context.Context, server netip.AddrPort, q question) *answer {
+	select {
+	case r.sockets <- struct{}{}:
+		defer func() { <-r.sockets }()
+	case <-ctx.Done():
+		return nil
+	}
 	for _, network := range []string{"udp", "tcp"} {
 		message, err := converse(ctx, network, server, q)
 		if err != nil {
