@@ -34,11 +34,16 @@ type part struct {
 
 const (
 	// maxParts is how many files an archive of layers may have; root file systems
-	// have more, which nobody needs to find.
-	maxParts = 8 << 10
+	// have more, which nobody needs to find. Names longer than maxPartName are none
+	// of an image's.
+	maxParts    = 8 << 10
+	maxPartName = 512
 	// maxEntries is how many entries of a tar file are looked at.
 	maxEntries = 4 << 20
 )
+
+// indexes are what an image's other files are found by, wherever they stand.
+var indexes = map[string]bool{"/oci-layout": true, "/index.json": true, "/manifest.json": true}
 
 // OpenArchive is ReadArchive of a file by its name.
 func OpenArchive(ctx context.Context, file string, limit int64) (*Archive, error) {
@@ -158,7 +163,7 @@ func (a *Archive) list(ctx context.Context) error {
 		case "bin", "etc", "usr":
 			a.root = true
 		}
-		if len(a.parts) >= maxParts && strings.Count(name, "/") > 1 {
+		if len(name) > maxPartName || len(h.Linkname) > maxPartName || len(a.parts) >= maxParts && !indexes[name] {
 			continue
 		}
 		switch h.Typeflag {

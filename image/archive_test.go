@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -150,6 +152,34 @@ func TestRootFileSystemArchive(t *testing.T) {
 		}
 		if err := readLayers(a.Image); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// What is remembered of an archive is bounded, and an image is found behind it all.
+func TestAnArchiveOfManyAndLongNames(t *testing.T) {
+	img := newImage(t, v1.Config{}, newLayer(t, "gzip", tarOf(t, "a", nil)))
+	members := []member{{name: strings.Repeat("n", 100_000)}, {name: "link", link: strings.Repeat("l", 100_000)}}
+	for i := range maxParts + 100 {
+		members = append(members, member{name: fmt.Sprintf("f%d", i)})
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	members = slices.Insert(members, 2, member{name: "c", content: string(config)}, member{name: "layer", content: "x"})
+	members = append(members, member{name: "manifest.json", content: `[{"Config":"c","Layers":["layer"]}]`})
+	a, err := OpenArchive(t.Context(), write(t, archiveOf(t, members...)), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if len(a.parts) > maxParts+len(indexes) {
+		t.Errorf("%d files are remembered", len(a.parts))
+	}
+	for name, p := range a.parts {
+		if len(name)+len(p.link) > 2*maxPartName {
+			t.Errorf("a name of %d bytes is remembered", len(name)+len(p.link))
 		}
 	}
 }
