@@ -45,7 +45,7 @@ func (r *Registries) explain(ref reference, asked *Credentials, err error) error
 		return explainAnswer(ref, asked, answer, fail)
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return fail(cube.NotFound, "failed to pull image '%s': there is no registry named %s; check the image's name", ref.asked, ref.registry)
+		return fail(cube.NotFound, "failed to pull image '%s': its registry %s is not found: check the image's name; a server without the internet needs a --registry-mirror, or archives that are imported", ref.asked, ref.registry)
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fail(cube.Unavailable, "failed to pull image '%s': the certificate of %s is none that this server trusts", ref.asked, ref.registry)
