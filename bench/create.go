@@ -34,6 +34,7 @@ func measureCreate(ctx context.Context, s *server, o options, add func(...result
 		)
 		next := make(chan struct{})
 		began := time.Now()
+		used, _ := s.cpu.used()
 		for range concurrency {
 			waiting.Go(func() {
 				for range next {
@@ -61,7 +62,7 @@ func measureCreate(ctx context.Context, s *server, o options, add func(...result
 		waiting.Wait()
 		row := milliseconds(fmt.Sprintf("create, %d at a time", concurrency), times, failed)
 		row.Series, row.X = "create", float64(concurrency)
-		row.Comment = fmt.Sprintf("%.1f creations and kills a second", float64(len(times))/time.Since(began).Seconds())
+		row.Comment = fmt.Sprintf("%.1f creations and kills a second, %s", float64(len(times))/time.Since(began).Seconds(), s.cpu.each(used, o.n))
 		add(row)
 		if concurrency == 1 {
 			for _, stage := range []string{"queue", "root", "network", "boot", "agent"} {

@@ -24,7 +24,7 @@ import (
 
 func main() {
 	var o options
-	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, pool, state, sdk, memory, bare")
+	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, pool, state (which is pause, snapshot, fork), sdk, memory, bare")
 	flag.IntVar(&o.n, "n", 100, "creations at each concurrency")
 	flag.StringVar(&o.out, "o", "", "also write the results to this file, as JSON")
 	flag.Parse()
@@ -44,7 +44,9 @@ type options struct {
 
 // wants tells whether a measurement was asked for.
 func (o options) wants(name string) bool {
-	return o.only == "" || slices.Contains(strings.Split(o.only, ","), name)
+	asked := strings.Split(o.only, ",")
+	state := name == "pause" || name == "snapshot" || name == "fork"
+	return o.only == "" || slices.Contains(asked, name) || state && slices.Contains(asked, "state")
 }
 
 // report is what is written.
@@ -101,7 +103,9 @@ func run(ctx context.Context, o options) error {
 	}{
 		{"create", measureCreate},
 		{"pool", measurePool},
-		{"state", measureState},
+		{"pause", measurePauses},
+		{"snapshot", measureSnapshot},
+		{"fork", measureFork},
 		{"sdk", measureSDK},
 		{"memory", measureMemory},
 		{"bare", measureBare},

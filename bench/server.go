@@ -26,6 +26,7 @@ type server struct {
 	cmd       *exec.Cmd
 	client    *http.Client
 	ended     chan struct{}
+	cpu       cpuGroups
 
 	mu     sync.Mutex
 	tokens map[string]string // that open agents, by sandbox
@@ -81,6 +82,9 @@ func startServer(ctx context.Context, args ...string) (*server, error) {
 	if slices.Contains(args, "--admin-bind") {
 		s.operators = <-operators
 	}
+	if s.cpu, err = countCPU(s.cmd.Process.Pid, dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: processor time is not counted:", err)
+	}
 	return s, nil
 }
 
@@ -93,6 +97,7 @@ func (s *server) stop() {
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	<-s.ended
+	s.cpu.remove()
 	_ = os.RemoveAll(s.dir)
 }
 

@@ -23,19 +23,12 @@ const (
 	children  = 10
 )
 
-// measureState times what a sandbox's state costs: pausing and resuming with
-// some memory in use, a snapshot, a fork.
-func measureState(ctx context.Context, s *server, _ options, add func(...result)) error {
+// measurePauses times pausing and resuming with some memory in use.
+func measurePauses(ctx context.Context, s *server, _ options, add func(...result)) error {
 	for _, mib := range []int{0, 64, 256, 512} {
 		if err := measurePause(ctx, s, mib, add); err != nil {
 			return fmt.Errorf("with %d MiB: %w", mib, err)
 		}
-	}
-	if err := measureSnapshot(ctx, s, add); err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	if err := measureFork(ctx, s, add); err != nil {
-		return fmt.Errorf("fork: %w", err)
 	}
 	return nil
 }
@@ -55,6 +48,7 @@ func measurePause(ctx context.Context, s *server, mib int, add func(...result)) 
 		}
 	}
 	var pauses, resumes []time.Duration
+	used, _ := s.cpu.used()
 	for range stateRuns {
 		began := time.Now()
 		if err := s.ask(http.MethodPost, "/sandboxes/"+id+"/pause", nil, nil); err != nil {
@@ -77,11 +71,12 @@ func measurePause(ctx context.Context, s *server, mib int, add func(...result)) 
 	pause, resume := milliseconds("pause, "+inUse, pauses, 0), milliseconds("resume to a command's answer, "+inUse, resumes, 0)
 	pause.Series, pause.X = "pause", float64(max(mib, 1))
 	resume.Series, resume.X = "resume", float64(max(mib, 1))
+	resume.Comment = s.cpu.each(used, stateRuns) + ", pauses included"
 	add(pause, resume)
 	return nil
 }
 
-func measureSnapshot(_ context.Context, s *server, add func(...result)) error {
+func measureSnapshot(_ context.Context, s *server, _ options, add func(...result)) error {
 	id, _, err := s.create()
 	if err != nil {
 		return err
@@ -104,13 +99,14 @@ func measureSnapshot(_ context.Context, s *server, add func(...result)) error {
 }
 
 // measureFork is over when all children have answered.
-func measureFork(ctx context.Context, s *server, add func(...result)) error {
+func measureFork(ctx context.Context, s *server, _ options, add func(...result)) error {
 	id, _, err := s.create()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = s.kill(id) }()
 	var times []time.Duration
+	used, _ := s.cpu.used()
 	for range stateRuns {
 		var made []struct {
 			Sandbox sandbox `json:"sandbox"`
@@ -139,7 +135,9 @@ func measureFork(ctx context.Context, s *server, add func(...result)) error {
 			}
 		}
 	}
-	add(milliseconds(fmt.Sprintf("fork into %d until all have answered a command", children), times, 0))
+	row := milliseconds(fmt.Sprintf("fork into %d until all have answered a command", children), times, 0)
+	row.Comment = s.cpu.each(used, stateRuns*children)
+	add(row)
 	return nil
 }
 

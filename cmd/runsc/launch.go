@@ -28,6 +28,9 @@ import (
 func launchMain() {
 	// What gVisor opens without close-on-exec must not reach the sandbox.
 	_ = unix.CloseRange(launch.ResultFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	if _, err := unix.FcntlInt(launch.HostNSFD, unix.F_DUPFD_CLOEXEC, launch.HighFD); err != nil {
+		os.Exit(1) // whoever has so few files open at once could not have started this
+	}
 	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
 
 	result := launch.Result{}

@@ -21,6 +21,7 @@ import (
 	"gvisor.dev/gvisor/runsc/cmd/sentry/sentrycmd"
 	"gvisor.dev/gvisor/runsc/cmd/util"
 
+	_ "cube/cmd/runsc/early"
 	"cube/engine/gvisor/launch"
 )
 

@@ -64,6 +64,7 @@ type Engine struct {
 	table   string // the name of our nftables table and prefix of our interfaces
 	roots   map[cube.SnapshotID]image.Root
 	top     image.Root // lies over the layers of images
+	hostNS  *os.File   // this process's network namespace, see openHostNS
 
 	mu        sync.Mutex
 	sandboxes map[cube.SandboxID]*sandbox // started here or adopted, until stopped
@@ -134,6 +135,10 @@ func New(cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
 	if err := e.openPacked(); err != nil {
+		return nil, err
+	}
+	var err error
+	if e.hostNS, err = openHostNS(); err != nil {
 		return nil, err
 	}
 	agent, err := embedded("envd")
@@ -212,6 +217,7 @@ func (e *Engine) Close() error {
 	e.watching.Wait()
 	e.checking.Wait()
 	e.network.close()
+	_ = e.hostNS.Close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.sandboxes) > 0 {

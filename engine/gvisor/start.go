@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cube"
 	"cube/engine/gvisor/launch"
 )
@@ -155,19 +157,17 @@ func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.R
 	requestIn, requestOut := pipes.make()
 	readyIn, readyOut := pipes.make()
 	resultIn, resultOut := pipes.make()
-	hostNS, err := os.Open("/proc/self/ns/net")
-	if err := errors.Join(err, pipes.err); err != nil {
+	if pipes.err != nil {
 		pipes.closeOurs()
-		return fail(err)
+		return fail(pipes.err)
 	}
-	defer hostNS.Close()
 	pipes.theirs = []*os.File{requestIn, readyOut, resultOut}
 	pipes.ours = []*os.File{requestOut, readyIn, resultIn}
 
 	cmd := exec.Command(e.runsc, launch.Command)
 	cmd.Env = []string{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = requestIn, readyOut, readyOut
-	cmd.ExtraFiles = []*os.File{resultOut, hostNS}
+	cmd.ExtraFiles = []*os.File{resultOut, e.hostNS}
 	if unpacked != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, unpacked)
 	}
@@ -187,7 +187,7 @@ func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.R
 	defer stop()
 
 	var result launch.Result
-	err = e.cgroups.add(id, cmd.Process.Pid)
+	err := e.cgroups.add(id, cmd.Process.Pid)
 	if err == nil {
 		err = json.NewEncoder(requestOut).Encode(request)
 	}
@@ -214,6 +214,21 @@ func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.R
 		return fail(err)
 	}
 	return readyIn, result, nil
+}
+
+// openHostNS opens what helper processes make a sandbox's link from, with a high
+// number: see launch.HighFD.
+func openHostNS() (*os.File, error) {
+	file, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, launch.HighFD)
+	if err != nil {
+		return nil, fmt.Errorf("opening a file with the number %d: %w", launch.HighFD, err)
+	}
+	return os.NewFile(uintptr(fd), file.Name()), nil
 }
 
 // pipes are the pipes between the server and a helper process.

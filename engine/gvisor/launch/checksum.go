@@ -6,10 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
-// castagnoli has an instruction on amd64 and arm64: some 10 GB/s.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli has an instruction on amd64 and arm64: some 10 GB/s. It is made when
+// it is needed, for this package is part of every process of a sandbox.
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 // Largest is the size up to which a file is read whole and compared with its
 // checksum before anything starts from it; in bytes. It takes 10 ms at the most
@@ -26,10 +28,11 @@ func Checksum(path string) (int64, uint32, error) {
 	defer file.Close()
 	var sum uint32
 	var size int64
+	table := castagnoli()
 	buffer := make([]byte, 256<<10)
 	for {
 		n, err := file.Read(buffer)
-		sum = crc32.Update(sum, castagnoli, buffer[:n])
+		sum = crc32.Update(sum, table, buffer[:n])
 		size += int64(n)
 		if err == io.EOF {
 			return size, sum, nil

@@ -22,6 +22,12 @@ const (
 	UnpackedFD = 5
 )
 
+// HighFD is a descriptor's number above all that gVisor uses (it puts a sandbox's
+// standard files at 253). A process that starts with a table of files that large
+// need not make it larger while it has several threads, for which the kernel
+// waits 5 ms. A child's table is as large as what its parent has open.
+const HighFD = 500
+
 // ContainerID is gVisor's name for a sandbox within the sandbox's own state
 // directory. It is the same for all, so that the path of gVisor's control
 // socket stays short.

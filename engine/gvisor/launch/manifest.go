@@ -79,7 +79,7 @@ func (m Manifest) Write(dir string) error {
 	if err != nil {
 		return err
 	}
-	m.Sum = crc32.Checksum(data, castagnoli)
+	m.Sum = crc32.Checksum(data, castagnoli())
 	if data, err = json.Marshal(m); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func ReadManifest(dir string) (Manifest, error) {
 	if err != nil {
 		return m, err
 	}
-	if m.Sum = sum; crc32.Checksum(plain, castagnoli) != sum {
+	if m.Sum = sum; crc32.Checksum(plain, castagnoli()) != sum {
 		return m, errors.New("its manifest is damaged")
 	}
 	return m, nil
