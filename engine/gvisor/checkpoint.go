@@ -184,25 +184,6 @@ func (e *Engine) runCheckpoint(ctx context.Context, request launch.CheckpointReq
 	return result, err
 }
 
-// watchMemory compares what a sandbox has been started from with its checksum,
-// where that was too much to do before, and ends the sandbox if it differs.
-func (e *Engine) watchMemory(id cube.SandboxID, snapshot *launch.Snapshot) {
-	large := func(f launch.File) bool { return f.Size > launch.Largest }
-	if err := snapshot.Manifest.CheckSums(snapshot.Dir, large); err == nil || errors.Is(err, os.ErrNotExist) {
-		return // ErrNotExist: it was discarded in the meantime
-	} else {
-		e.cfg.Log.Error("a sandbox runs from a damaged snapshot: it is ended", "sandbox", id, "error", err)
-	}
-	e.mu.Lock()
-	if s := e.sandboxes[id]; s != nil {
-		s.damaged = true
-	}
-	e.mu.Unlock()
-	if err := e.cgroups.kill(context.Background(), id); err != nil {
-		e.cfg.Log.Error("ending a sandbox that runs from a damaged snapshot", "sandbox", id, "error", err)
-	}
-}
-
 func launchRoot(root image.Root) launch.Root {
 	r := launch.Root{Dir: root.Dir, Masked: root.Masked, Top: root.Top}
 	for _, b := range root.Binds {

@@ -111,7 +111,7 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 	s.record, s.starting = running, false
 	e.mu.Unlock()
 	if origin.snapshot != nil && origin.unpacked == nil { // else it was compared already
-		e.checking.Go(func() { e.watchMemory(req.ID, origin.snapshot) })
+		e.watchMemory(req.ID, s, origin.snapshot)
 	}
 	return cube.Timings{
 		Root:    prepared + result.Mounts,
