@@ -33,17 +33,18 @@ func launchMain() {
 	}
 	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
 
+	answers := json.NewEncoder(os.NewFile(launch.ResultFD, "result"))
 	result := launch.Result{}
-	if err := run(&result); err != nil {
+	if err := run(&result, answers); err != nil {
 		result.Error = err.Error()
 		_, result.Refused = errors.AsType[*refusal](err)
 	}
-	if err := json.NewEncoder(os.NewFile(launch.ResultFD, "result")).Encode(result); err != nil {
+	if err := answers.Encode(result); err != nil {
 		os.Exit(1) // the server is gone: its successor removes what we made
 	}
 }
 
-func run(result *launch.Result) error {
+func run(result *launch.Result, answers *json.Encoder) error {
 	var req launch.Request
 	// Standard input is a pipe that is empty from here on, which is what the
 	// sandbox's first process gets to read. It must not be /dev/null: gVisor
@@ -51,7 +52,8 @@ func run(result *launch.Result) error {
 	//
 	// The server sends nothing before this process is in its control group; if
 	// it dies first we read the end of the file and have made nothing.
-	if err := json.NewDecoder(os.Stdin).Decode(&req); err != nil {
+	messages := json.NewDecoder(os.Stdin)
+	if err := messages.Decode(&req); err != nil {
 		return fmt.Errorf("reading the request: %w", err)
 	}
 	watchdog := time.AfterFunc(req.Timeout, func() { os.Exit(1) })
@@ -78,7 +80,18 @@ func run(result *launch.Result) error {
 	if err != nil {
 		return fmt.Errorf("gVisor's settings: %w", err)
 	}
-	c, err := begin(conf, container.Args{ID: launch.ContainerID, Spec: spec, BundleDir: req.Dir}, req.Snapshot)
+	args := container.Args{ID: launch.ContainerID, Spec: spec, BundleDir: req.Dir}
+	var c *container.Container
+	if req.Spare {
+		c, err = beginSpare(conf, args, messages, watchdog, func(c *container.Container) error {
+			if result.Sentry, err = launch.FindProcess(c.SandboxPid()); err != nil {
+				return err
+			}
+			return answers.Encode(launch.Result{Sentry: result.Sentry})
+		})
+	} else {
+		c, err = begin(conf, args, req.Snapshot)
+	}
 	if err != nil {
 		return err
 	}
@@ -88,8 +101,8 @@ func run(result *launch.Result) error {
 	return err
 }
 
-// begin creates the container and lets its first process run: a new one, or the
-// one that the snapshot holds.
+// begin creates the container and starts it, or has it go on from a snapshot.
+// What is refused or damaged never runs.
 func begin(conf *config.Config, args container.Args, snapshot *launch.Snapshot) (*container.Container, error) {
 	var check check
 	if snapshot != nil {
@@ -104,23 +117,29 @@ func begin(conf *config.Config, args container.Args, snapshot *launch.Snapshot) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("creating the container: %w", err), check.wait())
 	}
+	return c, goOn(conf, c, snapshot, &check)
+}
+
+// goOn starts a container that has been created. One that does not start is
+// destroyed.
+func goOn(conf *config.Config, c *container.Container, snapshot *launch.Snapshot, check *check) error {
 	// What is damaged must not be read as a kernel's state.
-	if err := check.wait(); err != nil {
-		return nil, errors.Join(err, c.Destroy())
-	}
-	if snapshot != nil && snapshot.Manifest.Memory {
+	err := check.wait()
+	switch {
+	case err != nil:
+		return errors.Join(err, c.Destroy())
+	case snapshot != nil && snapshot.Manifest.Memory:
 		// In the background: the processes run before all memory is read.
 		err = c.Restore(conf, snapshot.Dir, false, true, nil)
-	} else {
+	default:
 		err = c.Start(conf)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the container: %w", err), c.Destroy())
+		return errors.Join(fmt.Errorf("starting the container: %w", err), c.Destroy())
 	}
-	return c, nil
+	return nil
 }
 
-// runscConfig are gVisor's settings for every sandbox.
 func runscConfig(req launch.Request) (*config.Config, error) {
 	flags := flag.NewFlagSet(launch.Command, flag.ContinueOnError)
 	config.RegisterFlags(flags)

@@ -153,6 +153,58 @@ func (c *cgroups) add(id cube.SandboxID, pid int) error {
 	return nil
 }
 
+// rename gives a sandbox's group, with what is in it, another name. Version 2 does
+// not know how: there its processes move to a new one, and what memory they have
+// by then stays uncounted.
+func (c *cgroups) rename(ctx context.Context, from, to cube.SandboxID, r cube.Resources) error {
+	if c.version == 2 {
+		if err := c.create(to, r); err != nil {
+			return err
+		}
+		return c.move(ctx, from, to)
+	}
+	for _, dir := range c.hierarchies() {
+		if err := os.Rename(filepath.Join(dir, string(from)), filepath.Join(dir, string(to))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// move moves every process of a group to another, and removes the first.
+func (c *cgroups) move(ctx context.Context, from, to cube.SandboxID) error {
+	for ctx.Err() == nil {
+		pids, err := c.pids(from)
+		if err != nil {
+			return err
+		}
+		if len(pids) == 0 {
+			return c.remove(ctx, from)
+		}
+		for _, pid := range pids {
+			if err := c.add(to, pid); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// What groups get of the processors when there are too few, as a part of each
+// other: weigh.
+const (
+	usualWeight = 100
+	spareWeight = 5
+)
+
+// weigh sets a group's weight.
+func (c *cgroups) weigh(id cube.SandboxID, weight int) error {
+	if c.version == 2 {
+		return c.write("cpu", id, "cpu.weight", strconv.Itoa(weight))
+	}
+	return c.write("cpu", id, "cpu.shares", strconv.Itoa(1024*weight/usualWeight))
+}
+
 // kill ends every process in a sandbox's group and returns when none is left.
 func (c *cgroups) kill(ctx context.Context, id cube.SandboxID) error {
 	for {

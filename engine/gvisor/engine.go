@@ -52,7 +52,10 @@ type Config struct {
 	// Packed is told what a snapshot takes on the disk once it is packed. It must not
 	// call the engine. nil for nobody.
 	Packed func(cube.SnapshotID, int64)
-	Log       *slog.Logger
+	// Spares is how many sandboxes' processes wait for what they are to become;
+	// 0 for none.
+	Spares int
+	Log    *slog.Logger
 }
 
 // Engine implements cube.Engine.
@@ -72,10 +75,11 @@ type Engine struct {
 	writing   map[cube.SnapshotID]bool    // checkpoints that are at work
 	layers    layers
 	packed    packed
+	spares    spares
 
 	closing  context.Context // ends with Close
 	close    context.CancelFunc
-	watching sync.WaitGroup // awaitEnd
+	watching sync.WaitGroup // awaitEnd, keepSpares
 	checking sync.WaitGroup // watchMemory
 }
 
@@ -126,6 +130,7 @@ func New(cfg Config) (*Engine, error) {
 		sandboxes: map[cube.SandboxID]*sandbox{},
 		starting:  map[cube.SnapshotID]int{},
 		writing:   map[cube.SnapshotID]bool{},
+		spares:    spares{max: cfg.Spares, wake: make(chan struct{}, 1)},
 	}
 	e.closing, e.close = context.WithCancel(context.Background())
 	if e.cfg.Log == nil {
@@ -167,6 +172,9 @@ func New(cfg Config) (*Engine, error) {
 		return e, err
 	}
 	e.watching.Go(e.packIdle)
+	if cfg.Spares > 0 {
+		e.watching.Go(e.keepSpares)
+	}
 	return e, nil
 }
 
@@ -213,9 +221,11 @@ func (e *Engine) adopt() error {
 // Close removes the firewall's table if nothing runs that needs it. Sandboxes
 // stay.
 func (e *Engine) Close() error {
+	e.spares.close()
 	e.close()
 	e.watching.Wait()
 	e.checking.Wait()
+	e.dropSpares(context.Background())
 	e.network.close()
 	_ = e.hostNS.Close()
 	e.mu.Lock()

@@ -106,9 +106,12 @@ func (e *Engine) openLayers() error {
 // sweepLayers removes the layers that nothing needs. What cannot be removed is
 // tried again with the next.
 func (e *Engine) sweepLayers() {
-	gone, err := e.unneededLayers()
+	gone, spares, err := e.unneededLayers()
 	for _, dir := range gone {
 		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if len(spares) > 0 {
+		e.dropSpares(e.closing, spares...) // the last of them sweeps again
 	}
 	if err != nil {
 		e.cfg.Log.Warn("layers that nothing needs could not be removed", "error", err)
@@ -116,26 +119,27 @@ func (e *Engine) sweepLayers() {
 }
 
 // unneededLayers gives those that nothing needs other names, so that they are away
-// at once, and returns where they are.
-func (e *Engine) unneededLayers() ([]string, error) {
+// at once, and returns where they are, and the spares that alone need others.
+func (e *Engine) unneededLayers() (gone []string, spares []cube.SandboxID, err error) {
 	e.layers.mu.Lock()
 	defer e.layers.mu.Unlock()
 	// First what there is: what comes later is held by who brings it.
 	entries, err := os.ReadDir(e.layersDir())
 	if err != nil {
-		return nil, fmt.Errorf("listing the layers: %w", err)
+		return nil, nil, fmt.Errorf("listing the layers: %w", err)
 	}
 	if len(entries) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	running := e.layersOfSandboxes() // before the manifests: a checkpoint goes from those to these
+	running, ofSpares := e.layersOfSandboxes() // before the manifests: a checkpoint goes from those to these
 	kept, err := e.layersOfSnapshots()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	maps.Copy(running, e.layersOfSandboxes()) // and after them: a start goes the other way
+	later, ofSparesLater := e.layersOfSandboxes() // and after them: a start goes the other way
+	maps.Copy(running, later)
+	maps.Copy(ofSpares, ofSparesLater)
 	e.layers.late = false
-	var gone []string
 	for _, entry := range entries {
 		name := entry.Name()
 		path := filepath.Join(e.layersDir(), name)
@@ -143,17 +147,20 @@ func (e *Engine) unneededLayers() ([]string, error) {
 		case kept[name] || e.layers.held[name] > 0:
 		case running[name]:
 			e.layers.late = true
+		case len(ofSpares[name]) > 0:
+			e.layers.late = true
+			spares = append(spares, ofSpares[name]...)
 		case strings.HasPrefix(name, tmpPrefix):
 			gone = append(gone, path)
 		default:
 			tmp := filepath.Join(e.layersDir(), tmpPrefix+string(cube.NewSandboxID()))
 			if err := os.Rename(path, tmp); err != nil {
-				return gone, err
+				return gone, spares, err
 			}
 			gone = append(gone, tmp)
 		}
 	}
-	return gone, nil
+	return gone, spares, nil
 }
 
 // sweepLate sweeps when a sandbox is gone, if one may have been the last that
@@ -167,20 +174,26 @@ func (e *Engine) sweepLate() {
 	}
 }
 
-// layersOfSandboxes are those that a sandbox stands on.
-func (e *Engine) layersOfSandboxes() map[string]bool {
+// layersOfSandboxes are those that a sandbox stands on, and by name the spares
+// that do.
+func (e *Engine) layersOfSandboxes() (needed map[string]bool, ofSpares map[string][]cube.SandboxID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	needed := map[string]bool{}
-	for _, s := range e.sandboxes {
+	needed, ofSpares = map[string]bool{}, map[string][]cube.SandboxID{}
+	for id, s := range e.sandboxes {
 		if s.Origin == nil {
 			continue
 		}
+		spare := e.spares.has(id)
 		for _, dir := range s.Origin.Layers {
-			needed[filepath.Base(dir)] = true
+			if name := filepath.Base(dir); spare {
+				ofSpares[name] = append(ofSpares[name], id)
+			} else {
+				needed[name] = true
+			}
 		}
 	}
-	return needed
+	return needed, ofSpares
 }
 
 // layersOfSnapshots are those that a manifest names. layers.mu is held.

@@ -14,7 +14,7 @@ func (e *Engine) List(context.Context) ([]cube.EngineSandbox, error) {
 	seen := map[cube.SandboxID]bool{}
 	var list []cube.EngineSandbox
 	add := func(id cube.SandboxID) {
-		if !seen[id] {
+		if !seen[id] && !e.spares.has(id) {
 			seen[id] = true
 			list = append(list, cube.EngineSandbox{ID: id, Running: e.running(id)})
 		}

@@ -2,16 +2,10 @@ package gvisor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"cube"
 	"cube/engine/gvisor/launch"
@@ -51,52 +45,25 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 		}
 	}()
 
+	kind := kindOf(req.Resources, origin)
+	defer e.spares.begin(kind)()
 	start := time.Now()
-	if err := os.Mkdir(e.dir(req.ID), 0o711); err != nil {
-		return cube.Timings{}, fmt.Errorf("making the sandbox's directory: %w", err)
-	}
-	if err := e.cgroups.create(req.ID, req.Resources); err != nil {
-		return cube.Timings{}, fmt.Errorf("making the sandbox's control group: %w", err)
-	}
-	request := launch.Request{
-		ID:          string(req.ID),
-		Dir:         e.dir(req.ID),
-		Root:        origin.root,
-		Snapshot:    origin.snapshot,
-		CPUs:        req.Resources.CPUs,
-		MemoryBytes: int64(req.Resources.MemoryMB) << 20,
-		DiskBytes:   int64(req.Resources.DiskMB) << 20,
-		Pids:        req.Resources.Pids,
-		Timeout:     startTimeout,
-	}
-	link, err := e.network.take()
-	if err != nil {
-		return cube.Timings{}, cube.WrapError(cube.Exhausted, err, "no address is free for another sandbox: kill one, or start the server with a larger --sandbox-network")
-	}
-	e.mu.Lock()
-	s.Link, s.Internet, s.Network = link, req.Internet, req.Network
-	e.mu.Unlock()
-	if err := e.network.hold(req.ID, link, req.Internet, req.Network); err != nil {
-		return cube.Timings{}, err
-	}
-	request.Network = e.network.describe(link)
-	prepared := time.Since(start)
-
-	ready, result, err := e.launch(ctx, req.ID, request, origin.unpacked)
+	h, result, err := e.makeProcesses(ctx, req, s, origin, kind)
 	if err != nil {
 		return cube.Timings{}, err
 	}
-	defer ready.Close()
+	defer h.result.Close()
+	defer h.ready.Close()
 	if e.cfg.Limits.Bandwidth > 0 {
-		if err := e.network.shape(link, result.Sentry); err != nil {
+		if err := e.network.shape(s.Link, result.Sentry); err != nil {
 			return cube.Timings{}, err
 		}
 	}
 	launched := time.Since(start)
 	if origin.continues() {
-		err = e.awaitAnswer(ctx, result.Sentry, request.Network.Guest.Addr().String())
+		err = e.awaitAnswer(ctx, result.Sentry, e.network.describe(s.Link).Guest.Addr().String())
 	} else {
-		err = awaitAgent(ctx, ready)
+		err = awaitAgent(ctx, h.ready)
 	}
 	if err != nil {
 		return cube.Timings{}, err
@@ -114,9 +81,9 @@ func (e *Engine) Start(ctx context.Context, req cube.StartRequest) (_ cube.Timin
 		e.watchMemory(req.ID, s, origin.snapshot)
 	}
 	return cube.Timings{
-		Root:    prepared + result.Mounts,
+		Root:    result.Mounts,
 		Network: result.Network,
-		Boot:    launched - prepared - result.Mounts - result.Network,
+		Boot:    launched - result.Mounts - result.Network,
 		Agent:   time.Since(start) - launched,
 	}, nil
 }
@@ -145,117 +112,65 @@ func (e *Engine) remember(id cube.SandboxID, s *sandbox) error {
 	return nil
 }
 
-// launch runs the helper process, which creates the sandbox and ends. unpacked is
-// the directory of the snapshot's files where that has no name, else nil. The
-// returned pipe is the sandbox's standard output.
-func (e *Engine) launch(ctx context.Context, id cube.SandboxID, request launch.Request, unpacked *os.File) (*os.File, launch.Result, error) {
-	fail := func(err error) (*os.File, launch.Result, error) {
-		return nil, launch.Result{}, fmt.Errorf("launching the sandbox: %w", err)
+// makeProcesses makes a sandbox's directory, control group, link and processes,
+// or takes those of a spare. The helper has ended afterwards.
+func (e *Engine) makeProcesses(ctx context.Context, req cube.StartRequest, s *sandbox, origin origin, kind spareKind) (*helper, launch.Result, error) {
+	if spare := e.takeSpare(ctx, kind); spare != nil {
+		return e.become(ctx, spare, req, s, origin)
 	}
-	var pipes pipes
-	defer pipes.closeTheirs()
-	requestIn, requestOut := pipes.make()
-	readyIn, readyOut := pipes.make()
-	resultIn, resultOut := pipes.make()
-	if pipes.err != nil {
-		pipes.closeOurs()
-		return fail(pipes.err)
-	}
-	pipes.theirs = []*os.File{requestIn, readyOut, resultOut}
-	pipes.ours = []*os.File{requestOut, readyIn, resultIn}
-
-	cmd := exec.Command(e.runsc, launch.Command)
-	cmd.Env = []string{}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = requestIn, readyOut, readyOut
-	cmd.ExtraFiles = []*os.File{resultOut, e.hostNS}
-	if unpacked != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, unpacked)
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// Root's right to make namespaces: the sandbox's mounts and network
-		// exist in these alone.
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
-		Setsid:     true, // a signal to the server's group is none to the sandbox
-	}
-	if err := cmd.Start(); err != nil {
-		pipes.closeOurs()
-		return fail(err)
-	}
-	pipes.closeTheirs()
-	// A start that is given up ends the helper, and with it the reads below.
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
-
-	var result launch.Result
-	err := e.cgroups.add(id, cmd.Process.Pid)
-	if err == nil {
-		err = json.NewEncoder(requestOut).Encode(request)
-	}
-	_ = requestOut.Close()
-	if err == nil {
-		err = json.NewDecoder(io.LimitReader(resultIn, 1<<20)).Decode(&result)
-	}
-	_ = resultIn.Close()
+	request, err := e.prepare(req.ID, s, kind, func() bool { return e.dropSpares(ctx) })
 	if err != nil {
-		_ = cmd.Process.Kill()
+		return nil, launch.Result{}, err
 	}
-	_ = cmd.Wait() // how it went is in the result, or in err
-	switch {
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case err == nil && result.Error != "":
-		err = errors.New(result.Error)
+	request.Snapshot = origin.snapshot
+	if err := e.holdPolicy(req, s); err != nil {
+		return nil, launch.Result{}, err
 	}
+	h, err := e.startHelper(req.ID, origin.unpacked)
 	if err != nil {
-		_ = readyIn.Close()
-		if result.Refused {
-			return nil, launch.Result{}, cube.Errorf(cube.Unsupported, "the snapshot cannot be started from: %s", result.Error)
-		}
-		return fail(err)
+		return nil, launch.Result{}, err
 	}
-	return readyIn, result, nil
+	result, err := h.ask(ctx, request)
+	return h.finish(result, err)
 }
 
-// openHostNS opens what helper processes make a sandbox's link from, with a high
-// number: see launch.HighFD.
-func openHostNS() (*os.File, error) {
-	file, err := os.Open("/proc/self/ns/net")
+// prepare makes the directory and the control group and takes a link. It asks once
+// for others to be given back if there is none.
+func (e *Engine) prepare(id cube.SandboxID, s *sandbox, kind spareKind, giveBack func() bool) (launch.Request, error) {
+	if err := os.Mkdir(e.dir(id), 0o711); err != nil {
+		return launch.Request{}, fmt.Errorf("making the sandbox's directory: %w", err)
+	}
+	r := kind.resources
+	if err := e.cgroups.create(id, r); err != nil {
+		return launch.Request{}, fmt.Errorf("making the sandbox's control group: %w", err)
+	}
+	link, err := e.network.take()
+	if err != nil && giveBack() {
+		link, err = e.network.take()
+	}
 	if err != nil {
-		return nil, err
+		return launch.Request{}, cube.WrapError(cube.Exhausted, err, "no address is free for another sandbox: kill one, or start the server with a larger --sandbox-network")
 	}
-	defer file.Close()
-	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, launch.HighFD)
-	if err != nil {
-		return nil, fmt.Errorf("opening a file with the number %d: %w", launch.HighFD, err)
-	}
-	return os.NewFile(uintptr(fd), file.Name()), nil
+	e.mu.Lock()
+	s.Link = link
+	e.mu.Unlock()
+	return launch.Request{
+		ID:          string(id),
+		Dir:         e.dir(id),
+		Root:        kind.root,
+		CPUs:        r.CPUs,
+		MemoryBytes: int64(r.MemoryMB) << 20,
+		DiskBytes:   int64(r.DiskMB) << 20,
+		Pids:        r.Pids,
+		Network:     e.network.describe(link),
+		Timeout:     startTimeout,
+	}, nil
 }
 
-// pipes are the pipes between the server and a helper process.
-type pipes struct {
-	ours, theirs []*os.File
-	err          error
-}
-
-func (p *pipes) make() (r, w *os.File) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		p.err = errors.Join(p.err, err)
-		return nil, nil
-	}
-	p.ours = append(p.ours, r, w) // until it is known whose they are
-	return r, w
-}
-
-func (p *pipes) closeOurs() {
-	for _, f := range p.ours {
-		_ = f.Close()
-	}
-}
-
-func (p *pipes) closeTheirs() {
-	for _, f := range p.theirs {
-		_ = f.Close()
-	}
-	p.theirs = nil
+// holdPolicy puts the network policy of a sandbox, which has its link, into force.
+func (e *Engine) holdPolicy(req cube.StartRequest, s *sandbox) error {
+	e.mu.Lock()
+	s.Internet, s.Network = req.Internet, req.Network
+	e.mu.Unlock()
+	return e.network.hold(req.ID, s.Link, req.Internet, req.Network)
 }

@@ -33,6 +33,9 @@ func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
 	}
 	e.mu.Unlock()
 	e.sweepLate()
+	if !e.spares.has(id) { // one that could not be made is not tried again at once
+		e.spares.notify()
+	}
 	return nil
 }
 

@@ -61,6 +61,17 @@ type Request struct {
 	Network     Network
 	Snapshot    *Snapshot     `json:",omitempty"` // what it goes on from; nil for Root as it is
 	Timeout     time.Duration // after which the helper gives up
+	// Spare has the helper make all that is needed before it is known what for. It
+	// answers with a Result, and does the rest when it is told with a Begin. If
+	// none comes, because the server is gone, it ends what it has made.
+	Spare bool `json:",omitempty"`
+}
+
+// Begin is what a spare is to become.
+type Begin struct {
+	Dir      string        // the sandbox's directory, renamed
+	Snapshot *Snapshot     `json:",omitempty"` // one with memory, or nil for the root as it is
+	Timeout  time.Duration // after which the helper gives up
 }
 
 // Snapshot is a directory that the checkpoint command has made.
