@@ -47,7 +47,11 @@ func measureMemory(ctx context.Context, s *server, _ options, add func(...result
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		total, processes, err := sandboxMemory(s.dir)
+		ids, err := s.list()
+		if err != nil {
+			return err
+		}
+		total, processes, err := sandboxMemory(ids)
 		if err != nil {
 			return err
 		}
@@ -104,15 +108,11 @@ func availableMemory() (kib int, err error) {
 }
 
 // sandboxMemory sums the proportional set sizes, in KiB, of the processes that
-// are in control groups of the server's sandboxes. gVisor runs the threads of a
+// are in the control groups of sandboxes. gVisor runs the threads of a
 // process inside as processes that share one memory: that is counted once.
-func sandboxMemory(dataDir string) (kib, processes int, err error) {
-	dirs, err := filepath.Glob(filepath.Join(dataDir, "sandboxes", "*"))
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, dir := range dirs {
-		pids, err := processesOf(filepath.Base(dir))
+func sandboxMemory(ids []string) (kib, processes int, err error) {
+	for _, id := range ids {
+		pids, err := processesOf(id)
 		if err != nil {
 			return 0, 0, err
 		}
