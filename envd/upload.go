@@ -168,7 +168,7 @@ var uploadBuffers = sync.Pool{New: func() any {
 // there keeps its mode and its links. It belongs to the user afterwards, as with
 // E2B's agent, and so do the directories that were missing. Its metadata are
 // those of this upload and no others. A new file that cannot be finished is
-// removed.
+// removed, and one that was there is as it was: see overwrite.
 func writeFile(path string, u users.User, content io.Reader, metadata map[string]string) (_ uploaded, err error) {
 	if err := u.MakeDirs(filepath.Dir(path)); err != nil {
 		return uploaded{}, fileError(path, err)
@@ -176,7 +176,7 @@ func writeFile(path string, u users.User, content io.Reader, metadata map[string
 	_, err = os.Lstat(path)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	// Not blocking: opening a pipe that nobody reads would wait for ever.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o644)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|syscall.O_NONBLOCK, 0o644)
 	if err != nil {
 		return uploaded{}, fileError(path, err)
 	}
@@ -188,19 +188,45 @@ func writeFile(path string, u users.User, content io.Reader, metadata map[string
 			_ = os.Remove(path)
 		}
 	}()
-	if err := file.Chown(int(u.UID), int(u.GID)); err != nil {
-		return uploaded{}, fileError(path, err)
-	}
-	buffer := uploadBuffers.Get().(*[]byte)
-	defer uploadBuffers.Put(buffer)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{file}, content, *buffer); err != nil {
-		if _, onFile := errors.AsType[*fs.PathError](err); onFile {
-			return uploaded{}, fileError(path, err)
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+	case info.Mode().IsRegular() && info.Size() > 0:
+		err = overwrite(file, u, content, metadata, info.Size())
+	default:
+		if err = writeThrough(file, u, content, metadata); err != nil && info.Mode().IsRegular() {
+			_ = file.Truncate(0)
 		}
-		return uploaded{}, &httpError{http.StatusBadRequest, "the body broke off: " + err.Error()}
 	}
-	if err := filesystem.SetMetadata(file, metadata); err != nil {
+	if err != nil {
 		return uploaded{}, fileError(path, err)
 	}
 	return uploaded{Path: path, Name: filepath.Base(path), Type: "file", Metadata: filesystem.Metadata(path)}, nil
+}
+
+// writeThrough writes to a file that holds nothing, or is none, what arrives as it
+// comes.
+func writeThrough(file *os.File, u users.User, content io.Reader, metadata map[string]string) error {
+	if err := file.Chown(int(u.UID), int(u.GID)); err != nil {
+		return err
+	}
+	if _, err := receive(file, content); err != nil {
+		return err
+	}
+	return filesystem.SetMetadata(file, metadata)
+}
+
+// receive copies what arrives to a file.
+func receive(file *os.File, content io.Reader) (int64, error) {
+	buffer := uploadBuffers.Get().(*[]byte)
+	defer uploadBuffers.Put(buffer)
+	n, err := io.CopyBuffer(struct{ io.Writer }{file}, content, *buffer)
+	if _, onFile := errors.AsType[*fs.PathError](err); err != nil && !onFile {
+		err = brokenOff(err)
+	}
+	return n, err
+}
+
+func brokenOff(err error) error {
+	return &httpError{http.StatusBadRequest, "the body broke off: " + err.Error()}
 }
