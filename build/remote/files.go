@@ -3,7 +3,6 @@ package remote
 import (
 	"archive/tar"
 	"bufio"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,14 +11,21 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 
 	"cube/build"
 )
 
-// Files is an archive of what a step copies.
-type Files struct{ path string }
+// Files are what a step copies. They are compressed when they are sent, which most
+// of the time is not needed: whether a server has them their hash tells.
+type Files struct {
+	dir     *Directory
+	source  string // the step's
+	hash    string
+	entries []entry
+}
 
 // Directory is where a template's definition is, and the files that it copies.
 type Directory struct {
@@ -78,8 +84,8 @@ type StepError struct {
 func (e *StepError) Error() string { return e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }
 
-// Pack makes the archives of those steps that copy, and writes their hashes into
-// the steps, and what their patterns stand for if that is one file.
+// Pack finds the files of those steps that copy, and writes their hashes into the
+// steps, and what their patterns stand for if that is one file.
 func (d *Directory) Pack(steps []build.Step) (map[string]*Files, error) {
 	all := map[string]*Files{}
 	for i := range steps {
@@ -93,38 +99,57 @@ func (d *Directory) Pack(steps []build.Step) (map[string]*Files, error) {
 	return all, nil
 }
 
-// pack writes an archive of what a step copies. The hash is of what it holds: the
-// same files have the same.
+// pack finds what a step copies. The hash is of what it holds: the same files have
+// the same.
 func (d *Directory) pack(step *build.Step, all map[string]*Files) error {
 	entries, err := d.find(step)
 	if err != nil {
 		return err
 	}
-	out, err := os.CreateTemp("", "cube-files-*.tar.gz")
-	if err != nil {
+	f := &Files{dir: d, source: step.Args[0], entries: entries}
+	if f.hash, err = f.write(io.Discard); err != nil {
 		return err
 	}
-	defer out.Close()
-	d.kept = append(d.kept, out.Name())
+	step.FilesHash = f.hash
+	all[f.hash] = f
+	return nil
+}
+
+// write writes them as a tar file, and returns its hash.
+func (f *Files) write(out io.Writer) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n", step.Args[0]) // it decides what becomes of them
+	fmt.Fprintf(h, "%s\n", f.source) // it decides what becomes of them
+	w := tar.NewWriter(io.MultiWriter(h, out))
+	for _, e := range f.entries {
+		if err := f.dir.add(w, e); err != nil {
+			return "", err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// archive writes them compressed into a file, which goes with the directory, and
+// returns its name.
+func (f *Files) archive() (string, error) {
+	out, err := os.CreateTemp("", "cube-files-*.tar.gz")
+	if err != nil {
+		return "", err
+	}
+	defer out.Close()
+	f.dir.kept = append(f.dir.kept, out.Name())
 	buffered := bufio.NewWriterSize(out, 256<<10)
 	z, err := gzip.NewWriterLevel(buffered, gzip.BestSpeed)
 	if err != nil {
-		return err
+		return "", err
 	}
-	w := tar.NewWriter(io.MultiWriter(h, z))
-	for _, e := range entries {
-		if err := d.add(w, e); err != nil {
-			return err
-		}
+	hash, err := f.write(z)
+	if err == nil && hash != f.hash {
+		err = fmt.Errorf("the files of COPY %s have changed while they were read: build again", f.source)
 	}
-	if err := errors.Join(w.Close(), z.Close(), buffered.Flush()); err != nil {
-		return err
-	}
-	step.FilesHash = hex.EncodeToString(h.Sum(nil))
-	all[step.FilesHash] = &Files{path: out.Name()}
-	return nil
+	return out.Name(), errors.Join(err, z.Close(), buffered.Flush())
 }
 
 // add writes one file: whose it is and when it changed is left out, so that the

@@ -69,7 +69,7 @@ func (s Server) Build(ctx context.Context, t Template, log func(cube.LogEntry)) 
 		}
 	}
 	for hash, files := range t.Files {
-		if err := s.upload(ctx, b.TemplateID, hash, files.path); err != nil {
+		if err := s.upload(ctx, b.TemplateID, hash, files.archive); err != nil {
 			return b, err
 		}
 	}
@@ -78,7 +78,7 @@ func (s Server) Build(ctx context.Context, t Template, log func(cube.LogEntry)) 
 		if err != nil {
 			return b, err
 		}
-		if err := s.upload(ctx, b.TemplateID, hash, t.FromArchive); err != nil {
+		if err := s.upload(ctx, b.TemplateID, hash, func() (string, error) { return t.FromArchive, nil }); err != nil {
 			return b, err
 		}
 		start["fromArchive"] = hash
@@ -101,8 +101,8 @@ func steps(all []build.Step) []map[string]any {
 	return out
 }
 
-// upload sends a file that the server does not have yet.
-func (s Server) upload(ctx context.Context, template, hash, file string) error {
+// upload sends a file, unless the server has it.
+func (s Server) upload(ctx context.Context, template, hash string, find func() (string, error)) error {
 	var link struct {
 		Present bool
 		URL     string
@@ -113,6 +113,10 @@ func (s Server) upload(ctx context.Context, template, hash, file string) error {
 	}
 	if link.Present {
 		return nil
+	}
+	file, err := find()
+	if err != nil {
+		return err
 	}
 	f, err := os.Open(file)
 	if err != nil {

@@ -57,7 +57,11 @@ func packed(t *testing.T, dir, source string) (hash string, names []string, err 
 		return "", nil, err
 	}
 	hash = steps[1].FilesHash
-	f, err := os.Open(all[hash].path)
+	archive, err := all[hash].archive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(archive)
 	if err != nil {
 		t.Fatal(err)
 	}
