@@ -40,8 +40,8 @@ bench: build ## measure, with percentiles, and draw (see bench/README.md)
 	cd bench/plot && $(GO) run . ../../docs/bench/results.json ../../docs/bench
 	$(GO) test -run '^$$' -bench . ./network/gate
 
-compat: build ## run E2B's own suites: E2B= and INFRA= name bare clones of their repositories, ROOTFS= a root file system for images
-	$(GO) run $(EXEC) ./compat -e2b "$(E2B)" -infra "$(INFRA)" -rootfs "$(ROOTFS)" -write
+compat: build ## run E2B's own suites: E2B=, INFRA= and INTERPRETER= name bare clones of their repositories, ROOTFS= a root file system for images
+	$(GO) run $(EXEC) ./compat -e2b "$(E2B)" -infra "$(INFRA)" -interpreter "$(INTERPRETER)" -rootfs "$(ROOTFS)" -write
 
 clean: ## remove what was built
 	rm -rf bin $(CARRIED)/runsc $(CARRIED)/envd

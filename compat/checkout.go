@@ -16,7 +16,7 @@ const stamp = "installed.txt"
 // was needed: a finished installation of the same is kept.
 func checkout(ctx context.Context, repository, tag, dir, of string, paths ...string) (fresh bool, err error) {
 	if repository == "" {
-		return false, errors.New("say where the repository is: -e2b and -infra")
+		return false, errors.New("say where the repository is: -e2b, -infra and -interpreter")
 	}
 	if have, err := os.ReadFile(filepath.Join(dir, stamp)); err == nil && string(have) == of {
 		return false, nil

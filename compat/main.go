@@ -24,21 +24,22 @@ import (
 
 // options are what the command line says.
 type options struct {
-	e2b, infra string // bare git directories
-	scratch    string
-	server     string // the binary
-	only       []string
-	rootfs     string
-	files      string // regular expression: run these test files alone
-	workers    int
-	again      bool
-	write      bool
+	e2b, infra, interpreter string // bare git directories
+	scratch                 string
+	server                  string // the binary
+	only                    []string
+	rootfs                  string
+	files                   string // regular expression: run these test files alone
+	workers                 int
+	again                   bool
+	write                   bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.e2b, "e2b", "", "bare git `directory` of E2B's SDKs")
 	flag.StringVar(&o.infra, "infra", "", "bare git `directory` of E2B's infra")
+	flag.StringVar(&o.interpreter, "interpreter", "", "bare git `directory` of E2B's code-interpreter")
 	flag.StringVar(&o.scratch, "scratch", filepath.Join(os.TempDir(), "cube-compat"), "`directory` for checkouts and their dependencies, kept for the next run")
 	flag.StringVar(&o.server, "server", "bin/cube-api", "the server to test")
 	flag.StringVar(&o.rootfs, "rootfs", "", "tar `file` of a root file system that images are made of, under the names that the suites ask for: 'SUITE=bookworm templates/debian FILE bash ca-certificates curl dnsutils git gnupg iputils-ping openssh-client procps python3 sudo util-linux', for the internet that they run on has no packages; \"\" for no registry")

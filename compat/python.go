@@ -25,15 +25,23 @@ func (pythonSDK) install(ctx context.Context, o options, s suite, dir string) er
 	if err != nil || !fresh {
 		return err
 	}
-	if err := do(ctx, dir, "python3", "-m", "venv", ".venv"); err != nil {
-		return err
-	}
-	// The runner is of the suite's time, as event loops end elsewhere since.
-	runner := []string{"pytest>=9.0.3,<10", "pytest-asyncio>=1.3.0,<2"}
+	runner := newRunner
 	if s.version == "2.8.1" {
 		runner = []string{"pytest>=7.4,<8", "pytest-asyncio>=0.23.7,<0.24"}
 	}
-	packages := append(runner, "e2b=="+s.version, "pytest-xdist>=3.3.1,<4", "pytest-dotenv>=0.5.2,<0.6", "pytest-timeout>=2.4.0,<3")
+	return installPython(ctx, dir, of, append(runner, "e2b=="+s.version)...)
+}
+
+// newRunner and the other runner are of the suites' time, as event loops end
+// elsewhere since.
+var newRunner = []string{"pytest>=9.0.3,<10", "pytest-asyncio>=1.3.0,<2"}
+
+// installPython installs packages, and what runs the suites.
+func installPython(ctx context.Context, dir, of string, packages ...string) error {
+	if err := do(ctx, dir, "python3", "-m", "venv", ".venv"); err != nil {
+		return err
+	}
+	packages = append(packages, "pytest-xdist>=3.3.1,<4", "pytest-dotenv>=0.5.2,<0.6", "pytest-timeout>=2.4.0,<3")
 	if err := do(ctx, dir, ".venv/bin/pip", append([]string{"install", "--quiet", "--disable-pip-version-check"}, packages...)...); err != nil {
 		return err
 	}
@@ -41,8 +49,12 @@ func (pythonSDK) install(ctx context.Context, o options, s suite, dir string) er
 }
 
 func (pythonSDK) run(ctx context.Context, o options, _ suite, dir string, w *world) ([]result, error) {
-	pkg := filepath.Join(dir, "packages/python-sdk")
-	files, err := testFiles(pkg, pythonLive, o.files)
+	return pytest(ctx, o, dir, filepath.Join(dir, "packages/python-sdk"), pythonLive, w)
+}
+
+// pytest runs the files of a package that match a pattern.
+func pytest(ctx context.Context, o options, dir, pkg, pattern string, w *world) ([]result, error) {
+	files, err := testFiles(pkg, pattern, o.files)
 	if err != nil {
 		return nil, err
 	}

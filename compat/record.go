@@ -85,7 +85,7 @@ func place(page []byte, record string) []byte {
 // render is the record as a section of the page.
 func render(rows []row) string {
 	var b strings.Builder
-	b.WriteString("## The record\n\nE2B's own test suites, unmodified, against this server. A test that does not pass counts as failed unless it needs what no test of one machine can have, or what is not built yet: the last column says how many of which. Left out are tests that ask no server, and two of infra's that ask an inner service of that server. They run on an internet of their own, under the names and addresses that the tests ask for, whose authority the server's machine trusts; nothing of them leaves the machine. JS 2.51.0 and Python 2.51.0 and 2.63.0 run the tests of 2.45, the newest that are public; the CLI 2.19.0 those of 2.17.1. `make compat E2B=… INFRA=… ROOTFS=…` writes this.\n\n")
+	b.WriteString("## The record\n\nE2B's own test suites, unmodified, against this server. A test that does not pass counts as failed unless it needs what no test of one machine can have, or what is not built yet: the last column says how many of which. Left out are tests that ask no server, and two of infra's that ask an inner service of that server. They run on an internet of their own, under the names and addresses that the tests ask for, whose authority the server's machine trusts; nothing of them leaves the machine. JS 2.51.0 and Python 2.51.0 and 2.63.0 run the tests of 2.45, the newest that are public; the CLI 2.19.0 those of 2.17.1, code-interpreter those of 2.7.1 and 2.9.1. `make compat E2B=… INFRA=… INTERPRETER=… ROOTFS=…` writes this.\n\n")
 	b.WriteString("| Suite | Version | Passed | Failed | Does not count | Tested |\n|---|---|---|---|---|---|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&b, "| %s | %s | %d | %d | %s | %s, %s |\n", title(r.Suite), cmp.Or(r.Version, "–"), r.Passed, len(r.Failed), notCounted(r), r.Date, r.Commit)
@@ -111,7 +111,8 @@ func render(rows []row) string {
 }
 
 func title(suite string) string {
-	return map[string]string{"js": "JS SDK", "python": "Python SDK", "cli": "CLI", "infra": "infra, integration"}[suite]
+	return map[string]string{"js": "JS SDK", "python": "Python SDK", "cli": "CLI", "infra": "infra, integration",
+		"code-interpreter-js": "code-interpreter, JS", "code-interpreter-python": "code-interpreter, Python"}[suite]
 }
 
 // notCounted is "25: 20 need …, 5 …".

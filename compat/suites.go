@@ -56,6 +56,8 @@ var suites = []suite{
 	{pythonSDK{}, "python", "2.45.1", "@e2b/python-sdk@2.45.1"},
 	{pythonSDK{}, "python", "2.8.1", "@e2b/python-sdk@2.8.1"},
 	{cli{}, "cli", "2.19.0", "@e2b/cli@2.17.1"},
+	{jsInterpreter{}, "code-interpreter-js", "2.8.0", "@e2b/code-interpreter@2.7.1"},
+	{pythonInterpreter{}, "code-interpreter-python", "2.11.5", "@e2b/code-interpreter-python@2.9.1"},
 	{infra{}, "infra", "", "HEAD"},
 }
 

@@ -190,12 +190,12 @@ func (w *world) run(ctx context.Context, dir string, environment []string, progr
 }
 
 // buildTemplate builds one of the ready templates that the suites ask for.
-func (w *world) buildTemplate(ctx context.Context, binary, name string) error {
+func (w *world) buildTemplate(ctx context.Context, binary, name string, environment ...string) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return err
 	}
-	out, err := w.run(ctx, ".", []string{"CUBE_API=" + binary, "E2B_API_URL=" + publicURL}, filepath.Join("templates", name, "build"))
+	out, err := w.run(ctx, ".", append(environment, "CUBE_API="+binary, "E2B_API_URL="+publicURL), filepath.Join("templates", name, "build"))
 	if err == nil && !w.hasTemplate(name) {
 		err = errors.New("it is not there")
 	}
