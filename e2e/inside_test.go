@@ -35,7 +35,7 @@ import (
 func (s *server) inside(c sandbox) {
 	s.t.Helper()
 	binary := filepath.Join(s.t.TempDir(), "inside")
-	build := exec.CommandContext(s.t.Context(), "go", "build", "-ldflags", "-s -w", "-o", binary, "./inside")
+	build := exec.CommandContext(s.t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./inside")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		s.t.Fatalf("building the server for inside: %v\n%s", err, out)
