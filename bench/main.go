@@ -1,7 +1,8 @@
 // Command bench measures the server as its users meet it, and prints
 // percentiles: creation of sandboxes at several concurrencies, commands through
 // the official SDK, memory of idle sandboxes, and beside them, in the same run
-// and on the same root file system, a bare `runc run` and `bwrap`.
+// and on the same root file system, a bare `runc run` and `bwrap`; a template's
+// build beside an image's by buildah.
 //
 // It starts bin/cube-api itself, on loopback with a data directory of its own,
 // and needs root. Results go to standard output as text and, with -o, to a file
@@ -24,7 +25,7 @@ import (
 
 func main() {
 	var o options
-	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, pool, state (which is pause, snapshot, fork), sdk, memory, bare")
+	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, pool, state (which is pause, snapshot, fork), sdk, memory, bare, build")
 	flag.IntVar(&o.n, "n", 100, "creations at each concurrency")
 	flag.StringVar(&o.out, "o", "", "also write the results to this file, as JSON")
 	flag.Parse()
@@ -109,6 +110,7 @@ func run(ctx context.Context, o options) error {
 		{"sdk", measureSDK},
 		{"memory", measureMemory},
 		{"bare", measureBare},
+		{"build", measureBuild},
 	} {
 		if !o.wants(step.name) {
 			continue

@@ -43,6 +43,11 @@ func startServer(ctx context.Context, args ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return startServerIn(ctx, dir, args...)
+}
+
+// startServerIn starts one with a data directory that stop removes.
+func startServerIn(ctx context.Context, dir string, args ...string) (*server, error) {
 	s := &server{
 		dir:    dir,
 		cmd:    exec.CommandContext(ctx, "bin/cube-api", append([]string{"--bind", "127.0.0.1:0", "--data-dir", dir}, args...)...),
@@ -115,8 +120,10 @@ func (s *server) knows(c sandbox) {
 
 // create creates a sandbox and returns its id and what the server says of the
 // stages.
-func (s *server) create() (id, timing string, err error) {
-	body := []byte(`{"templateID":"base","timeout":3600,"secure":true}`) // as the SDKs ask
+func (s *server) create() (id, timing string, err error) { return s.createFrom("base") }
+
+func (s *server) createFrom(template string) (id, timing string, err error) {
+	body := []byte(`{"templateID":"` + template + `","timeout":3600,"secure":true}`) // as the SDKs ask
 	resp, err := s.client.Post(s.url+"/v2/sandboxes", "application/json", bytes.NewReader(body))
 	if err != nil {
 		return "", "", err
