@@ -146,7 +146,6 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	if err := sandboxes.Recover(ctx); err != nil {
 		return fmt.Errorf("taking over the sandboxes of the last run: %w", err)
 	}
-	sandboxes.FillPool("base")
 	registries, err := image.NewRegistries(s.registries())
 	if err != nil {
 		return err
@@ -156,6 +155,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 		return fmt.Errorf("taking over the templates of the last run: %w", err)
 	}
 	defer templates.Close()
+	fillPool(ctx, templates, sandboxes, log)
 
 	listener, err := net.Listen("tcp", s.Bind)
 	if err != nil {

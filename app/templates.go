@@ -14,6 +14,7 @@ import (
 	"cube/build"
 	"cube/engine/gvisor"
 	"cube/image"
+	"cube/lifecycle"
 	"cube/store/sqlite"
 )
 
@@ -82,4 +83,22 @@ func totalMemoryMB() int {
 		}
 	}
 	return 0
+}
+
+// The pool is filled, before anybody has asked, with base and with the templates of
+// users that were last asked for, within poolDemand, poolTemplates of them.
+const (
+	poolDemand    = 24 * time.Hour
+	poolTemplates = 4
+)
+
+func fillPool(ctx context.Context, templates *build.Service, sandboxes *lifecycle.Sandboxes, log *slog.Logger) {
+	sandboxes.FillPool("base")
+	recent, err := templates.Recent(ctx, time.Now().Add(-poolDemand), poolTemplates)
+	if err != nil {
+		log.Warn("which templates were asked for last could not be read: the pool has none of them until they are asked for again", "error", err)
+	}
+	for _, id := range recent {
+		sandboxes.FillPool(string(id))
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"cube"
 )
@@ -214,6 +215,22 @@ func (s *Service) baseOf(ctx context.Context, c caller, name string) (Base, erro
 // Snapshots implements lifecycle's Catalog.
 func (s *Service) Snapshots(ctx context.Context) (map[cube.SnapshotID]bool, error) {
 	return s.store.TemplateSnapshots(ctx)
+}
+
+// Recent returns the templates of which sandboxes were made since a time, at most so
+// many, the latest first.
+func (s *Service) Recent(ctx context.Context, since time.Time, most int) ([]cube.TemplateID, error) {
+	list, err := s.store.ListTemplates(ctx, cube.TemplateQuery{})
+	if err != nil {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(t cube.UserTemplate) bool { return t.LastSpawnedAt.Before(since) })
+	slices.SortStableFunc(list, func(a, b cube.UserTemplate) int { return b.LastSpawnedAt.Compare(a.LastSpawnedAt) })
+	var ids []cube.TemplateID
+	for _, t := range list[:min(most, len(list))] {
+		ids = append(ids, t.ID)
+	}
+	return ids, nil
 }
 
 // Spawned implements lifecycle's Catalog.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -469,5 +470,27 @@ func TestUploadsOnTheirWayTakeRoomToo(t *testing.T) {
 	release()
 	if err := u.receive(mine, strings.Repeat("b", 64), strings.NewReader("x"), 1); err != nil || len(u.coming) > 0 {
 		t.Errorf("once it is gone: %v, on their way %v", err, u.coming)
+	}
+}
+
+func TestTheTemplatesThatWereAskedForLast(t *testing.T) {
+	h := openHouse(t, t.TempDir(), nil)
+	now := rowTime()
+	spawns := map[cube.TemplateID]cube.Spawn{}
+	var ids []cube.TemplateID
+	for i, ago := range []time.Duration{3 * time.Hour, time.Minute, 48 * time.Hour, 2 * time.Hour} {
+		id := h.begin(t.Context(), "t"+string(rune('a'+i))).Template
+		ids = append(ids, id)
+		spawns[id] = cube.Spawn{Count: 1, Last: now.Add(-ago)}
+	}
+	h.begin(t.Context(), "never")
+	if err := h.store.AddSpawns(t.Context(), spawns); err != nil {
+		t.Fatal(err)
+	}
+	for most, want := range map[int][]cube.TemplateID{2: {ids[1], ids[3]}, 9: {ids[1], ids[3], ids[0]}} {
+		got, err := h.Recent(t.Context(), now.Add(-24*time.Hour), most)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("the last %d are %v, %v; want %v", most, got, err, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -86,4 +87,40 @@ func TestSandboxesHaveWhatTheirTemplateGivesThem(t *testing.T) {
 	if _, err := s.CreateSnapshot(t.Context(), id, "mine"); cube.KindOf(err) != cube.Conflict {
 		t.Errorf("a snapshot of a template's name: %v", err)
 	}
+}
+
+// A template that becomes another, with the same snapshot, has nothing waiting any
+// more, even if nobody has said so to the pool.
+func TestWhatWaitsForATemplateIsAsItIsNow(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		catalog := &oneTemplate{template: cube.Template{ID: "tmine", Snapshot: cube.BaseSnapshot, Resources: cube.Resources{CPUs: 1, MemoryMB: 128, DiskMB: 64, Pids: 64}}}
+		w.config.Catalog, w.config.PoolSize, w.config.Tenancy = catalog, 1, cube.TenancyTeam
+		s := w.server()
+		s.FillPool("mine")
+		wait()
+		create := func() string {
+			t.Helper()
+			created, err := s.Create(as(t, ada), CreateRequest{Template: "mine", Timeout: time.Hour, Secure: true, Internet: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings, _ := w.engine.Settings(created.Sandbox.ID)
+			return settings.DefaultUser + settings.Workdir + settings.EnvVars["A"]
+		}
+		spare := w.machine()
+		if len(spare) != 1 {
+			t.Fatalf("the machine has %v before anybody has asked", spare)
+		}
+		create()
+		if _, err := s.Get(as(t, ada), spare[0].ID); err != nil {
+			t.Errorf("what waited was not claimed: %v", err)
+		}
+		for _, defaults := range []cube.Defaults{{User: "bob"}, {Workdir: "/srv"}, {EnvVars: map[string]string{"A": "b"}}, {}} {
+			wait()
+			catalog.template.Defaults = defaults
+			if got, want := create(), cmp.Or(defaults.User, "user")+defaults.Workdir+defaults.EnvVars["A"]; got != want {
+				t.Errorf("with the defaults %+v one has %q", defaults, got)
+			}
+		}
+	})
 }

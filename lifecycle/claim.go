@@ -2,6 +2,8 @@ package lifecycle
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"maps"
 	"time"
 
@@ -64,9 +66,11 @@ func (s *Sandboxes) claim(ctx context.Context, req CreateRequest, sandbox cube.S
 	return Created{Sandbox: l.sandbox, Timings: timings}, true, nil
 }
 
-// kindOf is what a sandbox must find in the pool.
+// kindOf is what a sandbox must find in the pool. A template can become another with
+// the snapshot that it had, and one of before is none of it.
 func kindOf(sandbox cube.Sandbox, from origin) spareKind {
-	return spareKind{from.template, from.snapshot, sandbox.Resources, sandbox.Internet}
+	defaults, _ := json.Marshal(cube.Defaults{EnvVars: from.envVars, User: from.user, Workdir: from.workdir}) // of strings
+	return spareKind{from.template, from.snapshot, sandbox.Resources, sandbox.Internet, sha256.Sum256(defaults)}
 }
 
 // knows tells whether its agent needs to be told nothing to be that sandbox's: the

@@ -8,12 +8,14 @@ import (
 	"cube"
 )
 
-// FillPool has sandboxes of a template wait before anybody has asked for one.
+// FillPool has sandboxes of a template, whosever it is, wait before anybody has asked
+// for one.
 func (s *Sandboxes) FillPool(name string) {
 	if s.pool.size == 0 {
 		return
 	}
-	if from, err := s.originOf(s.ctx, name); err == nil && from.pooled {
+	ctx := cube.WithIdentity(s.ctx, cube.Identity{Scopes: []string{cube.ScopeOperator}})
+	if from, err := s.originOf(ctx, name); err == nil && from.pooled {
 		s.pool.want(kindOf(newSandbox(CreateRequest{Internet: true}, from), from), from)
 	}
 }
@@ -76,6 +78,9 @@ func (s *Sandboxes) addSpare(k spareKind) bool {
 		if err = initAgent(ctx, s.engine, is, from.hostKey); err != nil {
 			s.spawn(func() { s.stop(id) })
 		}
+	}
+	if cube.KindOf(err) == cube.NotFound { // its template is gone, or another
+		s.pool.empty(func(other spareKind) bool { return other == k })
 	}
 	if err != nil {
 		if s.ctx.Err() == nil {

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"crypto/sha256"
 	"maps"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type spareKind struct {
 	snapshot  cube.SnapshotID
 	resources cube.Resources
 	internet  bool
+	defaults  [sha256.Size]byte // of what its template gave it: see kindOf
 }
 
 // spare is one that nobody has claimed.
