@@ -40,6 +40,8 @@ type Internet struct {
 	zone  map[string][]netip.Addr
 	asked []Question
 	hosts map[string]http.Handler // that somebody has added, by address
+
+	received []Datagram // by IPv6
 }
 
 // Open makes one, with the places of places.go.
