@@ -57,7 +57,9 @@ func (t *tracked) of(guests ...netip.Addr) ([]connection, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var filter []byte
-	if len(guests) == 1 { // the kernel leaves the others out, from Linux 5.8 on
+	// The kernel leaves the others out, from Linux 5.8 on; of IPv6 it leaves out those
+	// that are asked for, and keeps the others.
+	if len(guests) == 1 && guests[0].Is4() {
 		filter = sourceFilter(guests[0])
 	}
 	answers, err := t.ask(ctGet, netlink.Dump, guests[0], filter)
@@ -79,9 +81,6 @@ func (t *tracked) of(guests ...netip.Addr) ([]connection, error) {
 
 func sourceFilter(guest netip.Addr) []byte {
 	address := netlink.Attribute{Type: ctSource4, Data: guest.AsSlice()}
-	if guest.Is6() {
-		address.Type = ctSource6
-	}
 	flags := binary.NativeEndian.AppendUint32(nil, ctFilterSource)
 	return slices.Concat(
 		nest(netlink.Attribute{Type: ctTupleOriginal | nested, Data: nest(netlink.Attribute{Type: ctTupleIP | nested, Data: nest(address)})}),
