@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 
@@ -11,6 +12,9 @@ import (
 
 // NetworkSettings are of the sandboxes' way out.
 type NetworkSettings struct {
+	SandboxIPv6     string       `name:"sandbox-ipv6" env:"CUBE_SANDBOX_IPV6" enum:"auto,on,off" default:"auto" group:"sandboxes" help:"Whether sandboxes reach the internet by IPv6 too: auto if this machine has a default route of it when the server starts, and can forward it; on, or the server does not start; off."`
+	SandboxNetwork6 netip.Prefix `name:"sandbox-network6" env:"CUBE_SANDBOX_NETWORK6" default:"fd63:7562:6500::/64" placeholder:"CIDR" group:"sandboxes" help:"IPv6 network of fc00::/7 to give the sandboxes' addresses from. Nothing outside this machine sees it."`
+
 	SandboxBandwidth      int `env:"CUBE_SANDBOX_BANDWIDTH" default:"0" placeholder:"MBITS" group:"sandboxes" help:"What a sandbox may send and what it may receive, in Mbit/s each; 0 for as much as the machine can."`
 	SandboxConnections    int `env:"CUBE_SANDBOX_CONNECTIONS" default:"10000" placeholder:"N" group:"sandboxes" help:"Connections that a sandbox may have opened at once, of TCP and of all else; 0 for as many as it likes."`
 	SandboxConnectionRate int `env:"CUBE_SANDBOX_CONNECTION_RATE" default:"1000" placeholder:"N" group:"sandboxes" help:"New connections that a sandbox may open in a second, for some time twice as many; 0 for as many as it likes."`
@@ -68,6 +72,21 @@ func (s *NetworkSettings) ruleRoots() ([]byte, error) {
 	return roots, nil
 }
 
+// network6 is the sandboxes' network of IPv6, not valid if they are to have none.
+func (s *NetworkSettings) network6(log *slog.Logger) netip.Prefix {
+	switch s.SandboxIPv6 {
+	case "on":
+		return s.SandboxNetwork6
+	case "auto":
+		err := gvisor.IPv6Ready(true)
+		if err == nil {
+			return s.SandboxNetwork6
+		}
+		log.Info("sandboxes have no IPv6", "why", err)
+	}
+	return netip.Prefix{}
+}
+
 // linkLimits are those of each sandbox's link.
 func (s *NetworkSettings) linkLimits() gvisor.LinkLimits {
 	return gvisor.LinkLimits{Bandwidth: s.SandboxBandwidth, Connections: s.SandboxConnections, ConnectionRate: s.SandboxConnectionRate}
@@ -83,7 +102,7 @@ func (s *NetworkSettings) gateConnections() int {
 }
 
 // openGate opens what stands between sandboxes and the internet.
-func openGate(s Settings, observe func(gate.Event)) (*gate.Gate, error) {
+func openGate(s Settings, network6 netip.Prefix, observe func(gate.Event)) (*gate.Gate, error) {
 	upstreams, err := s.upstreams()
 	if err != nil {
 		return nil, err
@@ -92,8 +111,13 @@ func openGate(s Settings, observe func(gate.Event)) (*gate.Gate, error) {
 	if err != nil {
 		return nil, err
 	}
+	var listen6 netip.Addr
+	closed := []netip.Prefix{s.SandboxNetwork}
+	if network6.IsValid() {
+		listen6, closed = netip.IPv6Unspecified(), append(closed, network6)
+	}
 	return gate.New(gate.Config{
-		Upstreams: upstreams, Roots: roots, Closed: []netip.Prefix{s.SandboxNetwork}, ProxyRanges: s.EgressProxyNetworks,
+		Listen6: listen6, Upstreams: upstreams, Roots: roots, Closed: closed, ProxyRanges: s.EgressProxyNetworks,
 		Observe: observe, MaxConnections: s.gateConnections(),
 	})
 }

@@ -70,13 +70,14 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 
 	away := newOutward()
 	defer away.journal.Close()
-	out, err := openGate(s, away.event)
+	network6 := s.network6(log)
+	out, err := openGate(s, network6, away.event)
 	if err != nil {
 		return err
 	}
 	defer closing("the gate", out.Close)
 	quotas := quota.NewLedger(s.limits())
-	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Gate: out, Limits: s.linkLimits(), SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Packed: quotas.Resize, Spares: s.Spares, Log: log})
+	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Network6: network6, Gate: out, Limits: s.linkLimits(), SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Packed: quotas.Resize, Spares: s.Spares, Log: log})
 	if err != nil {
 		return fmt.Errorf("this machine cannot run sandboxes ('cube-api doctor' tells more): %w", err)
 	}

@@ -33,19 +33,28 @@ func setUpNetwork(n launch.Network) error {
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("making the pair %s: %w", n.HostInterface, err)
 	}
-	if err := setUpLink(&netlink.Handle{}, guestInterface, n.Guest); err != nil {
-		return err
-	}
 	host, err := netlink.NewHandleAt(netns.NsHandle(launch.HostNSFD), netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("entering the host's namespace: %w", err)
 	}
 	defer host.Close()
+	guest := &netlink.Handle{}
+	if n.Guest6.IsValid() {
+		if err := quietIPv6(guest, host, n); err != nil {
+			return err
+		}
+	}
+	if err := setUpLink(guest, guestInterface, n.Guest); err != nil {
+		return err
+	}
 	if err := setUpLink(host, n.HostInterface, n.Host); err != nil {
 		return err
 	}
 	if err := netlink.RouteAdd(&netlink.Route{Gw: n.Host.Addr().AsSlice()}); err != nil {
 		return fmt.Errorf("adding the default route: %w", err)
+	}
+	if n.Guest6.IsValid() {
+		return setUpIPv6(guest, host, n)
 	}
 	return nil
 }

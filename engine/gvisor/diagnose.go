@@ -37,7 +37,7 @@ const minFreeMB = 2048
 func Diagnose(ctx context.Context, dataDir string, network netip.Prefix, template cube.Resources) []Check {
 	checks := []Check{
 		checkPlatform(), checkRoot(), checkNamespaces(), checkCgroups(),
-		checkFirewall(), checkForwarding(), checkDisk(dataDir), checkPrograms(),
+		checkFirewall(), checkForwarding(), checkIPv6(), checkDisk(dataDir), checkPrograms(),
 	}
 	for _, c := range checks {
 		if c.Fatal {
@@ -104,7 +104,7 @@ func checkCgroups() Check {
 func checkFirewall() Check {
 	const name = "cubedoctor"
 	err := errors.Join(
-		installRules(name, name, netip.MustParsePrefix("192.0.2.0/30"), nil),
+		(&network{table: name, prefix: name, pool: netip.MustParsePrefix("192.0.2.0/30")}).installRules(),
 		installLimits(name, name, LinkLimits{Bandwidth: 1, Connections: 1, ConnectionRate: 1}),
 	)
 	if err == nil {
@@ -127,6 +127,13 @@ func checkForwarding() Check {
 		return Check{"forwarding", "off, and cannot be changed from here", "sysctl net.ipv4.ip_forward=1 on the host", true}
 	}
 	return Check{Name: "forwarding", Finding: "off; the server turns it on (net.ipv4.ip_forward=1), or sandboxes reach nothing"}
+}
+
+func checkIPv6() Check {
+	if err := IPv6Ready(true); err != nil {
+		return Check{Name: "IPv6", Finding: "sandboxes have none: " + err.Error()}
+	}
+	return Check{Name: "IPv6", Finding: "sandboxes have it"}
 }
 
 func checkDisk(dataDir string) Check {

@@ -13,8 +13,11 @@ import (
 )
 
 // guests are a sandbox's addresses, of one family each.
-func (n *network) guests(link int) []netip.Addr {
-	return []netip.Addr{n.describe(link).Guest.Addr()}
+func (n *network) guests(link int) (guests []netip.Addr) {
+	for _, f := range n.families() {
+		guests = append(guests, f.guest(n.describe(link)))
+	}
+	return guests
 }
 
 // endOpen has nothing come back for sandboxes that are no more, for their

@@ -39,6 +39,8 @@ type Config struct {
 	DataDir string
 	// Network is divided among the sandboxes, four addresses each.
 	Network netip.Prefix
+	// Network6 is the same of IPv6, of fc00::/7; not valid for none.
+	Network6 netip.Prefix
 	// Gate is where connections go that addresses alone do not decide, and
 	// questions for names. nil for none: there are no names then.
 	Gate *gate.Gate
@@ -164,7 +166,7 @@ func New(cfg Config) (*Engine, error) {
 	if e.cgroups, err = openCgroups(e.table); err != nil {
 		return nil, err
 	}
-	if e.network, err = openNetwork(cfg.Network, e.table, cfg.Gate, cfg.Limits); err != nil {
+	if e.network, err = openNetwork(cfg.Network, cfg.Network6, e.table, cfg.Gate, cfg.Limits); err != nil {
 		_ = e.cgroups.close() // those that hold sandboxes stay
 		return nil, err
 	}
@@ -233,7 +235,7 @@ func (e *Engine) Close() error {
 	if len(e.sandboxes) > 0 {
 		return nil
 	}
-	return errors.Join(removeRules(e.table), e.cgroups.close())
+	return errors.Join(stopForwarding(e.table, e.network.guarded), removeRules(e.table), e.cgroups.close())
 }
 
 // Base names what BaseSnapshot holds: another name is another content.

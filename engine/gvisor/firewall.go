@@ -3,13 +3,13 @@ package gvisor
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"cube/engine/gvisor/launch"
-	"cube/network/gate"
 )
 
 // closedRanges are what no sandbox may reach, whatever its policy says: the
@@ -31,10 +31,20 @@ var closedRanges = []string{
 }
 
 // The rules' words in nftables' own language, for `nft list table inet NAME`. P is
-// the prefix of the sandboxes' interfaces:
+// the prefix of the sandboxes' interfaces. What has "ip" in it is there for IPv6
+// too, if sandboxes have that.
 //
+//	chain first {                                      before all else
+//	  iifname "P*" meta nfproto ipv6 jump known6      or drop, without IPv6
+//	}
+//	chain known6 {
+//	  fib saddr . iif oif missing drop                only from the address that was given
+//	  ip6 nexthdr { tcp, udp } accept
+//	  ip6 nexthdr icmpv6 icmpv6 type { errors, echo-request } accept
+//	  drop                                            other headers; neighbours, routers, groups
+//	}
 //	chain forward {
-//	  iifname "P*" meta nfproto ipv6 drop             nothing but IPv4 comes out
+//	  iifname "P*" meta nfproto ipv6 ct state invalid drop   it would leave with its own address
 //	  iifname "P*" fib saddr . iif oif missing drop   only from the address that was given
 //	  iifname "P*" ip daddr @closed jump refused      the operator's networks, other sandboxes
 //	  iifname "P*" ip saddr vmap @policies            what each sandbox may reach: policies.go
@@ -42,7 +52,7 @@ var closedRanges = []string{
 //	  oifname "P*" ct state established,related accept
 //	  oifname "P*" drop                               nobody outside begins
 //	}
-//	chain refused { meta l4proto tcp reject with tcp reset; reject with icmp admin-prohibited }
+//	chain refused { meta l4proto tcp reject with tcp reset; reject with icmpx admin-prohibited }
 //	chain prerouting {                                 to the gate
 //	  iifname "P*" ip daddr NAMESERVER meta l4proto { udp, tcp } th dport 53 redirect to :NAMES
 //	  iifname "P*" ip saddr @proxied meta l4proto tcp redirect to :GATE
@@ -56,9 +66,11 @@ var closedRanges = []string{
 //	}
 //	chain output      { oifname "P*" meta skuid != 0 drop }   other users of this machine
 //	chain postrouting { ip saddr POOL oifname != "P*" masquerade }
+//	chain uplink-LINK { iifname LINK meta nfproto ipv6 oifname != "P*" ct state != established,related drop }
 
 // The names of what policies.go changes.
 const (
+	closedSet    = "closed"
 	policiesMap  = "policies"
 	gatedSet     = "gated"
 	proxiedSet   = "proxied"
@@ -67,68 +79,78 @@ const (
 
 // installRules puts the table in place in one transaction, in place of one of
 // the same name. It needs root: nftables belongs to the network's administrator.
-func installRules(table, interfacePrefix string, pool netip.Prefix, g *gate.Gate) error {
+func (n *network) installRules() error {
 	c, err := nftables.New()
 	if err != nil {
 		return err
 	}
-	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+	t := &nftables.Table{Name: n.table, Family: nftables.TableFamilyINet}
 	c.AddTable(t) // so that there is one to delete
 	c.DelTable(t)
 	c.AddTable(t)
 
-	closed := &nftables.Set{Table: t, Name: "closed", KeyType: nftables.TypeIPAddr, Interval: true}
-	elements, err := rangeElements(append([]string{pool.String()}, closedRanges...))
-	if err != nil {
-		return err
-	}
-	policies := &nftables.Set{Table: t, Name: policiesMap, KeyType: nftables.TypeIPAddr, IsMap: true, DataType: nftables.TypeVerdict}
-	gated := &nftables.Set{Table: t, Name: gatedSet, KeyType: nftables.TypeIPAddr}
-	proxied := &nftables.Set{Table: t, Name: proxiedSet, KeyType: nftables.TypeIPAddr}
-	if err := errors.Join(c.AddSet(closed, elements), c.AddSet(policies, nil), c.AddSet(gated, nil), c.AddSet(proxied, nil)); err != nil {
-		return err
-	}
-
-	from := matchInterface(expr.MetaKeyIIFNAME, interfacePrefix, expr.CmpOpEq)
-	to := matchInterface(expr.MetaKeyOIFNAME, interfacePrefix, expr.CmpOpEq)
-	four := matchProtocol(unix.NFPROTO_IPV4)
+	from := matchInterface(expr.MetaKeyIIFNAME, n.prefix, expr.CmpOpEq)
+	to := matchInterface(expr.MetaKeyOIFNAME, n.prefix, expr.CmpOpEq)
 	drop, accept := verdict(expr.VerdictDrop), verdict(expr.VerdictAccept)
 
 	refused := c.AddChain(&nftables.Chain{Name: refusedChain, Table: t})
 	reject(c, refused)
 
+	closeUnknownIPv6(c, t, from, slices.Contains(n.families(), ipv6))
 	forward := chain(c, t, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	rule(c, forward, from, matchProtocol(unix.NFPROTO_IPV6), drop)
-	rule(c, forward, from, four, sourceNotRoutedBack(), drop)
-	rule(c, forward, from, four, addressIn(destinationOffset, closed), jump(refusedChain))
-	rule(c, forward, from, four, verdictOfSource(policies))
+	input := chain(c, t, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	postrouting := chain(c, t, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	var prerouting *nftables.Chain
+	if n.gate != nil {
+		prerouting = chain(c, t, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	}
+
+	rule(c, forward, from, ipv6.is(), stateIs(expr.CtStateBitINVALID), drop)
+	rule(c, input, from, established(), accept)
+	for _, f := range n.families() {
+		closed := f.set(t, closedSet)
+		closed.Interval = true
+		elements, err := rangeElements(f.closed(n.pool))
+		if err != nil {
+			return err
+		}
+		policies, gated, proxied := f.policies(t), f.set(t, gatedSet), f.set(t, proxiedSet)
+		if err := errors.Join(c.AddSet(closed, elements), c.AddSet(policies, nil), c.AddSet(gated, nil), c.AddSet(proxied, nil)); err != nil {
+			return err
+		}
+		rule(c, forward, from, f.is(), sourceNotRoutedBack(), drop)
+		rule(c, forward, from, f.is(), f.addressIn(f.destination, closed), jump(refusedChain))
+		rule(c, forward, from, f.is(), f.verdictOfSource(policies))
+		rule(c, postrouting, f.is(), f.sourceIn(n.poolOf(f)),
+			matchInterface(expr.MetaKeyOIFNAME, n.prefix, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})
+		if n.gate == nil {
+			continue
+		}
+		port := f.gatePort(n.gate)
+		rule(c, input, from, f.is(), sourceNotRoutedBack(), drop)
+		rule(c, input, from, f.is(), redirected(), transport(unix.IPPROTO_TCP), destinationPort(port), accept)
+		if f == ipv4 {
+			names := netip.MustParseAddr(launch.NameServer)
+			for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+				rule(c, input, from, f.is(), redirected(), transport(protocol), destinationPort(n.gate.NamePort()), accept)
+				rule(c, prerouting, from, f.is(), f.destinationIs(names), transport(protocol), destinationPort(53), redirectTo(n.gate.NamePort()))
+			}
+		}
+		rule(c, prerouting, from, f.is(), f.addressIn(f.source, proxied), transport(unix.IPPROTO_TCP), redirectTo(port))
+		for _, web := range []uint16{80, 443} {
+			rule(c, prerouting, from, f.is(), f.addressIn(f.source, gated), transport(unix.IPPROTO_TCP), destinationPort(web), redirectTo(port))
+		}
+	}
 	rule(c, forward, from, drop)
 	rule(c, forward, to, established(), accept)
 	rule(c, forward, to, drop)
-
-	input := chain(c, t, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
-	rule(c, input, from, established(), accept)
-	if g != nil {
-		rule(c, input, from, four, sourceNotRoutedBack(), drop)
-		rule(c, input, from, four, redirected(), transport(unix.IPPROTO_TCP), destinationPort(g.Port()), accept)
-		prerouting := chain(c, t, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-		for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-			rule(c, input, from, four, redirected(), transport(protocol), destinationPort(g.NamePort()), accept)
-			rule(c, prerouting, from, four, destinationIs(netip.MustParseAddr(launch.NameServer)), transport(protocol), destinationPort(53), redirectTo(g.NamePort()))
-		}
-		rule(c, prerouting, from, four, addressIn(sourceOffset, proxied), transport(unix.IPPROTO_TCP), redirectTo(g.Port()))
-		for _, port := range []uint16{80, 443} {
-			rule(c, prerouting, from, four, addressIn(sourceOffset, gated), transport(unix.IPPROTO_TCP), destinationPort(port), redirectTo(g.Port()))
-		}
-	}
 	rule(c, input, from, drop)
 
 	output := chain(c, t, "output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
 	rule(c, output, to, notRoot(), drop)
-
-	postrouting := chain(c, t, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	rule(c, postrouting, four, sourceIn(pool),
-		matchInterface(expr.MetaKeyOIFNAME, interfacePrefix, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})
+	for _, uplink := range n.guarded {
+		guardUplink(c, t, uplink, n.prefix)
+	}
 	return c.Flush()
 }
 

@@ -54,39 +54,6 @@ func sourceNotRoutedBack() []expr.Any {
 	}
 }
 
-// The offsets of the addresses in an IPv4 header: RFC 791, section 3.1.
-const (
-	sourceOffset      = 12
-	destinationOffset = 16
-	addressLength     = 4
-)
-
-func loadAddress(offset uint32) expr.Any {
-	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: addressLength}
-}
-
-func addressIn(offset uint32, set *nftables.Set) []expr.Any {
-	return []expr.Any{
-		loadAddress(offset),
-		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
-	}
-}
-
-// verdictOfSource goes where a map sends the source's address.
-func verdictOfSource(policies *nftables.Set) []expr.Any {
-	return []expr.Any{
-		loadAddress(sourceOffset),
-		&expr.Lookup{SourceRegister: 1, SetName: policies.Name, SetID: policies.ID, IsDestRegSet: true},
-	}
-}
-
-func destinationIs(addr netip.Addr) []expr.Any {
-	return []expr.Any{
-		loadAddress(destinationOffset),
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr.AsSlice()},
-	}
-}
-
 func jump(to string) []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: to}} }
 
 // transport compares the protocol over IP.
@@ -126,24 +93,17 @@ func redirected() []expr.Any {
 	}
 }
 
-func sourceIn(pool netip.Prefix) []expr.Any {
-	mask := make([]byte, addressLength)
-	for bit := range pool.Bits() {
-		mask[bit/8] |= 0x80 >> (bit % 8)
-	}
-	return []expr.Any{
-		loadAddress(sourceOffset),
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: addressLength, Mask: mask, Xor: make([]byte, addressLength)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: pool.Addr().AsSlice()},
-	}
+func established() []expr.Any {
+	return stateIs(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
 }
 
-func established() []expr.Any {
+// stateIs is true for packets of a connection in one of the states.
+func stateIs(states uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 		&expr.Bitwise{
 			SourceRegister: 1, DestRegister: 1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
+			Mask: binaryutil.NativeEndian.PutUint32(states),
 			Xor:  make([]byte, 4),
 		},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
@@ -180,10 +140,11 @@ func rangeElements(networks []string) ([]nftables.SetElement, error) {
 
 // after returns the first address behind a network, if there is one.
 func after(prefix netip.Prefix) (netip.Addr, bool) {
-	last := prefix.Addr().As4()
-	for bit := prefix.Bits(); bit < 32; bit++ {
+	last := prefix.Addr().AsSlice()
+	for bit := prefix.Bits(); bit < 8*len(last); bit++ {
 		last[bit/8] |= 0x80 >> (bit % 8)
 	}
-	next := netip.AddrFrom4(last).Next()
+	end, _ := netip.AddrFromSlice(last)
+	next := end.Next()
 	return next, next.IsValid()
 }

@@ -20,15 +20,20 @@ import (
 )
 
 // network gives each sandbox a link of its own to the host: four addresses of
-// the pool (network, host, guest, broadcast) and a veth pair. The rules stand in
-// one nftables table: those for all, by the prefix of the interfaces' names, and
-// each sandbox's own, by its address.
+// the pool (network, host, guest, broadcast) and a veth pair, and as many of IPv6
+// if there is a pool of that. The rules stand in one nftables table: those for all,
+// by the prefix of the interfaces' names, and each sandbox's own, by its address.
 type network struct {
 	pool   netip.Prefix
-	prefix string // of the names of the host's interfaces
+	pool6  netip.Prefix // not valid without IPv6
+	prefix string       // of the names of the host's interfaces
 	table  string
 	gate   *gate.Gate // nil without one: names cannot be told apart, and asked for, then
 	limits LinkLimits
+	// guarded are the uplinks that this server has made forward IPv6; forward6 is
+	// whether each link must be made to.
+	guarded  []string
+	forward6 bool
 
 	mu   sync.Mutex
 	used map[int]bool
@@ -51,17 +56,24 @@ const linkBits = 30
 
 // openNetwork installs the rules and makes the host forward. name tells this
 // server's interfaces and table from another's; at most 10 characters.
-func openNetwork(pool netip.Prefix, name string, g *gate.Gate, limits LinkLimits) (*network, error) {
+func openNetwork(pool, pool6 netip.Prefix, name string, g *gate.Gate, limits LinkLimits) (*network, error) {
 	if !pool.Addr().Is4() || pool.Bits() > linkBits || pool != pool.Masked() {
 		return nil, fmt.Errorf("the sandboxes' network %s must be an IPv4 network of /30 or larger, such as 10.213.0.0/16", pool)
 	}
-	n := &network{pool: pool, prefix: name + "-", table: name, gate: g, limits: limits, used: map[int]bool{}, held: map[int]held{}}
+	n := &network{pool: pool, pool6: pool6, prefix: name + "-", table: name, gate: g, limits: limits, used: map[int]bool{}, held: map[int]held{}}
 	n.freed.L = &n.mu
-	if err := n.refuseOverlap(); err != nil {
+	if err := n.refuseOverlap(netlink.FAMILY_V4, pool, "--sandbox-network"); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(installLimits(name, n.prefix, limits), installRules(name, n.prefix, pool, g)); err != nil {
+	forward, err := n.openIPv6()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(installLimits(name, n.prefix, limits), n.installRules()); err != nil {
 		return nil, fmt.Errorf("installing the firewall rules with nftables (they need root and a kernel with nf_tables): %w", err)
+	}
+	if err := forward(); err != nil {
+		return nil, err
 	}
 	// Without it nothing leaves a sandbox. The rules are in force already.
 	const forwarding = "/proc/sys/net/ipv4/ip_forward"
@@ -73,10 +85,25 @@ func openNetwork(pool netip.Prefix, name string, g *gate.Gate, limits LinkLimits
 	return n, nil
 }
 
+// families are those that sandboxes have.
+func (n *network) families() []family {
+	if n.pool6.IsValid() {
+		return []family{ipv4, ipv6}
+	}
+	return []family{ipv4}
+}
+
+func (n *network) poolOf(f family) netip.Prefix {
+	if f == ipv6 {
+		return n.pool6
+	}
+	return n.pool
+}
+
 // refuseOverlap refuses a pool that this machine already reaches elsewhere: its
 // sandboxes would take packets that are meant for others.
-func (n *network) refuseOverlap() error {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+func (n *network) refuseOverlap(family int, pool netip.Prefix, flag string) error {
+	routes, err := netlink.RouteList(nil, family)
 	if err != nil {
 		return fmt.Errorf("listing routes: %w", err)
 	}
@@ -84,17 +111,18 @@ func (n *network) refuseOverlap() error {
 		if route.Dst == nil {
 			continue
 		}
-		addr, ok := netip.AddrFromSlice(route.Dst.IP.To4())
+		addr, ok := netip.AddrFromSlice(route.Dst.IP)
+		addr = addr.Unmap()
 		ones, _ := route.Dst.Mask.Size()
 		destination := netip.PrefixFrom(addr, ones)
-		if !ok || ones == 0 || !destination.Overlaps(n.pool) {
+		if !ok || ones == 0 || !destination.Overlaps(pool) {
 			continue
 		}
 		link, err := netlink.LinkByIndex(route.LinkIndex)
 		if err == nil && strings.HasPrefix(link.Attrs().Name, n.prefix) {
 			continue // our own, of sandboxes that outlived the last server
 		}
-		return fmt.Errorf("the sandboxes' network %s overlaps with %s, which this machine has a route to: choose another with --sandbox-network", n.pool, destination)
+		return fmt.Errorf("the sandboxes' network %s overlaps with %s, which this machine has a route to: choose another with %s", pool, destination, flag)
 	}
 	return nil
 }
@@ -174,14 +202,19 @@ func (n *network) interfaceName(link int) string { return fmt.Sprintf("%s%x", n.
 
 // describe returns what the helper process needs to set a link up.
 func (n *network) describe(link int) launch.Network {
-	base := n.pool.Addr().As4()
-	first := binary.BigEndian.Uint32(base[:]) + uint32(link)<<(32-linkBits)
-	at := func(offset uint32) netip.Prefix {
-		var a [4]byte
-		binary.BigEndian.PutUint32(a[:], first+offset)
-		return netip.PrefixFrom(netip.AddrFrom4(a), linkBits)
+	at := func(pool netip.Prefix, offset int) netip.Prefix {
+		bytes := pool.Addr().AsSlice()
+		tail := bytes[len(bytes)-4:]
+		number := uint32(link)<<(32-linkBits) + uint32(offset) //nolint:gosec // within the pool
+		binary.BigEndian.PutUint32(tail, binary.BigEndian.Uint32(tail)+number)
+		addr, _ := netip.AddrFromSlice(bytes)
+		return netip.PrefixFrom(addr, addr.BitLen()-(32-linkBits))
 	}
-	return launch.Network{HostInterface: n.interfaceName(link), Host: at(1), Guest: at(2)}
+	described := launch.Network{HostInterface: n.interfaceName(link), Host: at(n.pool, 1), Guest: at(n.pool, 2)}
+	if n.pool6.IsValid() {
+		described.Host6, described.Guest6, described.Forward6 = at(n.pool6, 1), at(n.pool6, 2), n.forward6
+	}
+	return described
 }
 
 // strayInterfaces lists the interfaces with our prefix whose link nobody has.

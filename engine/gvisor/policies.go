@@ -17,7 +17,7 @@ import (
 
 // held is what the table has of one sandbox.
 type held struct {
-	chain          string // "" for one whose verdict is in the map
+	chains         []string
 	gated, proxied bool
 }
 
@@ -25,11 +25,13 @@ type held struct {
 // accept, to refuse, or to go to a chain of its own:
 //
 //	chain LINK-TURN { ip daddr { ALLOWED } accept; ip daddr { DENIED } jump refused; accept }
+//
+// and another for IPv6.
 
 // hold puts a sandbox's rules in place of those that it had, in one transaction,
 // here and in the gate.
 func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.NetworkPolicy) error {
-	guest := n.describe(link).Guest.Addr()
+	address := n.describe(link)
 	allowed, named, err := splitAllowed(policy.AllowOut)
 	if err != nil {
 		return err
@@ -49,7 +51,7 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 	defer n.rules.Unlock()
 	done := false
 	if n.gate != nil {
-		end, err := n.gate.Begin(guest, gate.Sandbox{ID: id, Internet: internet, Policy: policy, Authority: policy.Authority})
+		end, err := n.gate.Begin(address.Guest.Addr(), gate.Sandbox{ID: id, IPv6: address.Guest6.Addr(), Internet: internet, Policy: policy, Authority: policy.Authority})
 		if err != nil {
 			return cube.WrapError(cube.Invalid, err, "the network policy cannot be used: %s", err)
 		}
@@ -61,32 +63,37 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 	}
 	t := &nftables.Table{Name: n.table, Family: nftables.TableFamilyINet}
 	old, had := n.held[link]
-	to := &expr.Verdict{Kind: expr.VerdictAccept}
-	switch {
-	case !internet:
-		to = &expr.Verdict{Kind: expr.VerdictJump, Chain: refusedChain}
-	case len(allowed) > 0 || len(denied) > 0:
-		n.turn++
-		next.chain = fmt.Sprintf("%x-%x", link, n.turn)
-		if err := addPolicyChain(c, t, next.chain, allowed, denied); err != nil {
-			n.hangUp()
-			return err
+	n.turn++
+	for _, f := range n.families() {
+		to := &expr.Verdict{Kind: expr.VerdictAccept}
+		open, shut := f.networks(allowed, false), f.networks(denied, true)
+		switch {
+		case !internet:
+			to = &expr.Verdict{Kind: expr.VerdictJump, Chain: refusedChain}
+		case len(open) > 0 || len(shut) > 0:
+			own := fmt.Sprintf("%x-%x%s", link, n.turn, strings.Repeat("-", len(f.suffix))+f.suffix)
+			if err := addPolicyChain(c, t, f, own, open, shut); err != nil {
+				n.hangUp()
+				return err
+			}
+			next.chains = append(next.chains, own)
+			to = &expr.Verdict{Kind: expr.VerdictJump, Chain: own}
 		}
-		to = &expr.Verdict{Kind: expr.VerdictJump, Chain: next.chain}
+		elements := []nftables.SetElement{{Key: f.guest(address).AsSlice()}}
+		if had {
+			err = errors.Join(err, c.SetDeleteElements(f.policies(t), elements))
+		}
+		err = errors.Join(err,
+			c.SetAddElements(f.policies(t), []nftables.SetElement{{Key: f.guest(address).AsSlice(), VerdictData: to}}),
+			changeMember(c, f.set(t, gatedSet), elements, old.gated, next.gated),
+			changeMember(c, f.set(t, proxiedSet), elements, old.proxied, next.proxied),
+		)
 	}
-	elements := []nftables.SetElement{{Key: guest.AsSlice()}}
-	policies := &nftables.Set{Table: t, Name: policiesMap, KeyType: nftables.TypeIPAddr, IsMap: true, DataType: nftables.TypeVerdict}
-	if had {
-		err = c.SetDeleteElements(policies, elements)
-	}
-	err = errors.Join(err, c.SetAddElements(policies, []nftables.SetElement{{Key: guest.AsSlice(), VerdictData: to}}))
-	err = errors.Join(err, changeMember(c, t, gatedSet, elements, old.gated, next.gated))
-	err = errors.Join(err, changeMember(c, t, proxiedSet, elements, old.proxied, next.proxied))
 	if err != nil {
 		n.hangUp()
 		return err
 	}
-	removePolicyChain(c, t, old.chain)
+	removePolicyChains(c, t, old.chains)
 	if err := n.commit(c); err != nil {
 		return fmt.Errorf("installing the sandbox's firewall rules: %w", err)
 	}
@@ -97,11 +104,11 @@ func (n *network) hold(id cube.SandboxID, link int, internet bool, policy cube.N
 
 // forget removes a sandbox's rules: its address is closed.
 func (n *network) forget(link int) error {
-	guest := n.describe(link).Guest.Addr()
+	address := n.describe(link)
 	n.rules.Lock()
 	defer n.rules.Unlock()
 	if n.gate != nil {
-		n.gate.Remove(guest)
+		n.gate.Remove(address.Guest.Addr())
 	}
 	old, had := n.held[link]
 	if !had {
@@ -112,18 +119,19 @@ func (n *network) forget(link int) error {
 		return err
 	}
 	t := &nftables.Table{Name: n.table, Family: nftables.TableFamilyINet}
-	elements := []nftables.SetElement{{Key: guest.AsSlice()}}
-	policies := &nftables.Set{Table: t, Name: policiesMap, KeyType: nftables.TypeIPAddr, IsMap: true, DataType: nftables.TypeVerdict}
-	err = errors.Join(
-		c.SetDeleteElements(policies, elements),
-		changeMember(c, t, gatedSet, elements, old.gated, false),
-		changeMember(c, t, proxiedSet, elements, old.proxied, false),
-	)
+	for _, f := range n.families() {
+		elements := []nftables.SetElement{{Key: f.guest(address).AsSlice()}}
+		err = errors.Join(err,
+			c.SetDeleteElements(f.policies(t), elements),
+			changeMember(c, f.set(t, gatedSet), elements, old.gated, false),
+			changeMember(c, f.set(t, proxiedSet), elements, old.proxied, false),
+		)
+	}
 	if err != nil {
 		n.hangUp()
 		return err
 	}
-	removePolicyChain(c, t, old.chain)
+	removePolicyChains(c, t, old.chains)
 	// They are gone if another server has made the table anew.
 	if err := n.commit(c); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("removing the sandbox's firewall rules: %w", err)
@@ -171,7 +179,7 @@ func (n *network) close() {
 	n.tracked.close()
 }
 
-func addPolicyChain(c *nftables.Conn, t *nftables.Table, name string, allowed, denied []string) error {
+func addPolicyChain(c *nftables.Conn, t *nftables.Table, f family, name string, allowed, denied []string) error {
 	own := c.AddChain(&nftables.Chain{Name: name, Table: t})
 	for _, part := range []struct {
 		networks []string
@@ -184,28 +192,26 @@ func addPolicyChain(c *nftables.Conn, t *nftables.Table, name string, allowed, d
 		if err != nil {
 			return err
 		}
-		set := &nftables.Set{Table: t, Anonymous: true, Constant: true, KeyType: nftables.TypeIPAddr, Interval: true}
+		set := &nftables.Set{Table: t, Anonymous: true, Constant: true, KeyType: f.key, Interval: true}
 		if err := c.AddSet(set, elements); err != nil {
 			return err
 		}
-		rule(c, own, addressIn(destinationOffset, set), part.verdict)
+		rule(c, own, f.addressIn(f.destination, set), part.verdict)
 	}
 	rule(c, own, verdict(expr.VerdictAccept))
 	return nil
 }
 
-func removePolicyChain(c *nftables.Conn, t *nftables.Table, name string) {
-	if name == "" {
-		return
+func removePolicyChains(c *nftables.Conn, t *nftables.Table, names []string) {
+	for _, name := range names {
+		old := &nftables.Chain{Name: name, Table: t}
+		c.FlushChain(old)
+		c.DelChain(old)
 	}
-	old := &nftables.Chain{Name: name, Table: t}
-	c.FlushChain(old)
-	c.DelChain(old)
 }
 
 // changeMember puts an address into a set, or takes it out.
-func changeMember(c *nftables.Conn, t *nftables.Table, name string, elements []nftables.SetElement, was, is bool) error {
-	set := &nftables.Set{Table: t, Name: name, KeyType: nftables.TypeIPAddr}
+func changeMember(c *nftables.Conn, set *nftables.Set, elements []nftables.SetElement, was, is bool) error {
 	switch {
 	case was && !is:
 		return c.SetDeleteElements(set, elements)
@@ -216,7 +222,7 @@ func changeMember(c *nftables.Conn, t *nftables.Table, name string, elements []n
 }
 
 // splitAllowed tells addresses from names, which are the gate's.
-func splitAllowed(entries []string) (networks []string, named bool, err error) {
+func splitAllowed(entries []string) (networks []netip.Prefix, named bool, err error) {
 	var numbers []string
 	for _, entry := range entries {
 		first, _, _ := strings.Cut(entry, "/")
@@ -230,10 +236,9 @@ func splitAllowed(entries []string) (networks []string, named bool, err error) {
 	return networks, named, err
 }
 
-// parsePrefixes reads addresses and ranges. No packet of IPv6 comes out, so those
-// of it need no rule.
-func parsePrefixes(entries []string) ([]string, error) {
-	var networks []string
+// parsePrefixes reads addresses and ranges.
+func parsePrefixes(entries []string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
 	for _, entry := range entries {
 		prefix, err := netip.ParsePrefix(entry)
 		if addr, failed := netip.ParseAddr(entry); failed == nil {
@@ -242,10 +247,8 @@ func parsePrefixes(entries []string) ([]string, error) {
 		if err != nil {
 			return nil, cube.Errorf(cube.Invalid, "%q is no address and no range of addresses", entry)
 		}
-		if prefix.Addr().Is4() {
-			networks = append(networks, prefix.Masked().String())
-		}
+		networks = append(networks, prefix.Masked())
 	}
-	slices.Sort(networks)
+	slices.SortFunc(networks, netip.Prefix.Compare)
 	return slices.Compact(networks), nil
 }

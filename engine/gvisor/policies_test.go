@@ -238,7 +238,7 @@ END`
 
 // An update of one sandbox's rules, among many with as many.
 func BenchmarkPolicyOfOneAmongMany(b *testing.B) {
-	n, err := openNetwork(netip.MustParsePrefix("10.213.0.0/16"), "cubebench", nil, LinkLimits{})
+	n, err := openNetwork(netip.MustParsePrefix("10.213.0.0/16"), netip.Prefix{}, "cubebench", nil, LinkLimits{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func BenchmarkPolicyOfOneAmongMany(b *testing.B) {
 
 // The rules of a new sandbox without any of its own.
 func BenchmarkPolicyOfANewOne(b *testing.B) {
-	n, err := openNetwork(netip.MustParsePrefix("10.213.0.0/16"), "cubebench", nil, LinkLimits{})
+	n, err := openNetwork(netip.MustParsePrefix("10.213.0.0/16"), netip.Prefix{}, "cubebench", nil, LinkLimits{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -99,11 +99,13 @@ type Bind struct {
 }
 
 // Network is the sandbox's link to the host: a veth pair with one address at
-// each end.
+// each end, and one of IPv6 beside it if Guest6 is valid.
 type Network struct {
 	HostInterface string // the host's end, by name
-	Host          netip.Prefix
-	Guest         netip.Prefix
+	Host, Guest   netip.Prefix
+	Host6, Guest6 netip.Prefix
+	// Forward6 makes the machine forward IPv6 from this link, for it does not from all.
+	Forward6 bool
 }
 
 // NameServer is the address that sandboxes' /etc/resolv.conf names, in all
