@@ -276,67 +276,48 @@ func TestIPv6OfSnapshots(t *testing.T) {
 		}
 		return strings.TrimSpace(out)
 	}
-	start := func(e *Engine, from cube.SnapshotID) cube.SandboxID {
-		return started(t, e, func(r *cube.StartRequest) { r.Snapshot = from })
-	}
-	var e *Engine
-	for _, made := range []struct {
-		name   cube.SnapshotID
-		change func(*Config)
-	}{{"with", func(*Config) {}}, {"without", none}} {
-		e = open6(t, dir, made.change)
+	keep := func(e *Engine, as cube.SnapshotID) {
 		id := started(t, e)
 		if out, err := shell(t.Context(), e, id, "true"); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		if _, err := e.Checkpoint(t.Context(), cube.CheckpointRequest{Sandbox: id, Snapshot: made.name, Memory: true}); err != nil {
+		if _, err := e.Checkpoint(t.Context(), cube.CheckpointRequest{Sandbox: id, Snapshot: as, Memory: true}); err != nil {
 			t.Fatal(err)
 		}
 		if err := e.Stop(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, now := range []struct {
-		what   string
-		change func(*Config)
-		open   bool
-	}{
-		{"IPv6", func(*Config) {}, true},
-		{"another network", another, true},
-		{"no IPv6", none, false},
-	} {
-		e = open6(t, dir, now.change)
-		from := []cube.SnapshotID{"with"}
-		if now.what == "IPv6" {
-			from = append(from, "without")
+	begin := func(e *Engine, from cube.SnapshotID, open bool) cube.SandboxID {
+		t.Helper()
+		id := started(t, e, func(r *cube.StartRequest) { r.Snapshot = from })
+		want, address := "closed", "none"
+		if open {
+			want, address = inside, linkOf(t, e, id).Guest6.Addr().String()
 		}
-		for _, from := range from {
-			id := start(e, from)
-			want, address := "closed", "none"
-			if now.open {
-				want, address = inside, linkOf(t, e, id).Guest6.Addr().String()
-			}
-			if got := probe(t, e, id, server, want); got != want {
-				t.Errorf("with %s, a snapshot made %s it gets %q", now.what, from, got)
-			}
-			if got := addresses(e, id); got != address {
-				t.Errorf("with %s, a snapshot made %s it has the address %s, want %s", now.what, from, got, address)
-			}
-			if got := ask(t, e, id, "http://"+testhost.GoodAddr+"/who"); got != testhost.GoodAddr+" "+testhost.GoodAddr {
-				t.Errorf("with %s, a snapshot made %s it gets %q by IPv4", now.what, from, got)
-			}
+		if got := probe(t, e, id, server, want); got != want {
+			t.Errorf("from a snapshot made %s it gets %q, want %q", from, got, want)
 		}
+		if got := addresses(e, id); got != address {
+			t.Errorf("from a snapshot made %s it has the address %s, want %s", from, got, address)
+		}
+		if got := ask(t, e, id, "http://"+testhost.GoodAddr+"/who"); got != testhost.GoodAddr+" "+testhost.GoodAddr {
+			t.Errorf("from a snapshot made %s it gets %q by IPv4", from, got)
+		}
+		return id
 	}
+	e := open6(t, dir)
+	keep(e, "with")
+	begin(e, "with", true)
+	e = open6(t, dir, none)
+	begin(e, "with", false)
+	keep(e, "without")
+	e = open6(t, dir, another)
+	begin(e, "without", true)
+	id := begin(e, "with", true)
 	// One that runs keeps its address, which the next server does not know.
-	e = open6(t, dir)
-	id := start(e, "with")
-	for _, next := range []func(*Config){another, none} {
-		if got := probe(t, open6(t, dir, next), id, "--connect-timeout 2 "+server, "closed"); got != "closed" {
-			t.Errorf("with the next server it gets %q", got)
-		}
-	}
-	if got := probe(t, open6(t, dir), id, server, inside); got != inside {
-		t.Errorf("with the one after it gets %q", got)
+	if got := probe(t, open6(t, dir), id, "--connect-timeout 2 "+server, "closed"); got != "closed" {
+		t.Errorf("with the next server it gets %q", got)
 	}
 }
 
