@@ -37,7 +37,7 @@ type Settings struct {
 	SandboxNetwork netip.Prefix  `env:"CUBE_SANDBOX_NETWORK" default:"10.213.0.0/16" placeholder:"CIDR" group:"sandboxes" help:"IPv4 network to give the sandboxes' addresses from, four each. Nothing outside this machine sees it."`
 	MaxSandboxes   int           `env:"CUBE_MAX_SANDBOXES" default:"0" placeholder:"N" group:"sandboxes" help:"How many sandboxes may run at once; 0 for as many as there are addresses."`
 	PoolSize       int           `env:"CUBE_POOL_SIZE" default:"2" placeholder:"N" group:"sandboxes" help:"How many sandboxes of a template wait, running, for whoever comes next, of base from the start and of others once one was asked for, also by the server before, within a day; up to four times as many under demand. 0 for none."`
-	Spares         int           `env:"CUBE_SPARES" default:"0" placeholder:"N" group:"sandboxes" help:"How many sandboxes' processes are started before it is known what they continue from, which halves the time of a start without the pool, of a resume and of a fork's first children. They take some 20 MiB each. 0 for none."`
+	Spares         int           `env:"CUBE_SPARES" default:"2" placeholder:"N" group:"sandboxes" help:"How many sandboxes' processes are started before it is known what they continue from, which halves the time of a start without the pool, of a resume and of a fork's first children. They take some 20 MiB each. 0 for none."`
 	MaxTimeout     time.Duration `env:"CUBE_MAX_TIMEOUT" default:"24h" group:"sandboxes" help:"The longest time to live that a client may ask for."`
 
 	PausedRetention time.Duration `env:"CUBE_PAUSED_RETENTION" default:"0" group:"sandboxes" help:"How long a paused sandbox is kept, such as 720h, before it ends and its disk is free again; 0 for ever."`

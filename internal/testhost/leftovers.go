@@ -18,7 +18,9 @@ func Leftovers(dataDir string) []string {
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range processes {
 		if cmdline, err := os.ReadFile(path); err == nil && bytes.Contains(cmdline, []byte(filepath.Join(dataDir, "sandboxes"))) {
-			left = append(left, fmt.Sprintf("process %s: %s", path, bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))
+			// Its group tells whose it is: it may have been made before that was known.
+			group, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cgroup"))
+			left = append(left, fmt.Sprintf("process %s: %s %s", path, bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}), bytes.ReplaceAll(group, []byte{'\n'}, []byte{' '})))
 		}
 	}
 	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
