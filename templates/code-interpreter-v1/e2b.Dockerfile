@@ -11,4 +11,5 @@ RUN python3 -c 'import os, site; d = site.getsitepackages()[0]; os.makedirs(d, e
 USER user
 WORKDIR /home/user
 ENV NODE_PATH=/opt/code-interpreter/node_modules
-CMD /opt/code-interpreter/interpreter
+# As root, like E2B's, with the user's own packages.
+CMD sudo HOME=/home/user NODE_PATH=$NODE_PATH /opt/code-interpreter/interpreter

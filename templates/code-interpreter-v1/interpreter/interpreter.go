@@ -13,6 +13,9 @@ import (
 // before it is killed and another takes its place.
 const interruptPatience = 10 * time.Second
 
+// interruptAgain is how often Bash is interrupted until then.
+const interruptAgain = 300 * time.Millisecond
+
 // event is one line of the answer.
 type event map[string]any
 
@@ -95,7 +98,7 @@ func (in *interpreter) run(ctx context.Context, j job, output chan<- event) {
 		return
 	}
 	gone := ctx.Done()
-	var patience <-chan time.Time
+	var patience, again <-chan time.Time
 	for {
 		select {
 		case e := <-k.events:
@@ -115,6 +118,13 @@ func (in *interpreter) run(ctx context.Context, j job, output chan<- event) {
 			timer := time.NewTimer(interruptPatience)
 			defer timer.Stop()
 			patience = timer.C
+			if in.language == "bash" { // what it was about to start it starts after a signal
+				ticker := time.NewTicker(interruptAgain)
+				defer ticker.Stop()
+				again = ticker.C
+			}
+		case <-again:
+			k.interrupt()
 		case <-patience:
 			k.kill()
 			patience = nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -190,8 +191,8 @@ func (k *kernel) read(events *os.File, outputs ...*printed) {
 		if err != nil {
 			break
 		}
-		var e event
-		if json.Unmarshal(line, &e) != nil {
+		e, err := readEvent(line)
+		if err != nil {
 			continue
 		}
 		lock <- struct{}{}
@@ -284,4 +285,13 @@ func readable(fd int) bool {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(poll, 0)
 	return err == nil && n > 0
+}
+
+// readEvent reads a line of a kernel's. Numbers stay as they are written: 1.0 and 1
+// are of two kinds to Python.
+func readEvent(line []byte) (e event, err error) {
+	in := json.NewDecoder(bytes.NewReader(line))
+	in.UseNumber()
+	err = in.Decode(&e)
+	return e, err
 }
