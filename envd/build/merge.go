@@ -17,6 +17,7 @@ type merge struct {
 	seen    int    // entries of the archive
 	entries int    // those of them that were copied
 	single  bool   // the source is one file or link
+	parent  string // the directory that the last entry went into
 	buffer  []byte // for content: each write is a system call, and gVisor's are dear
 }
 
@@ -71,8 +72,11 @@ func (m *merge) mode(header *tar.Header) os.FileMode {
 
 // put writes one entry to its place.
 func (m *merge) put(header *tar.Header, content io.Reader, target string) error {
-	if _, err := m.Owner.MakeDirs(filepath.Dir(target)); err != nil {
-		return err
+	if parent := filepath.Dir(target); parent != m.parent { // no entry takes a directory away
+		if _, err := m.Owner.MakeDirs(parent); err != nil {
+			return err
+		}
+		m.parent = parent
 	}
 	switch header.Typeflag {
 	case tar.TypeDir:
