@@ -88,3 +88,14 @@ func TestAnswersKeepTheirForm(t *testing.T) {
 		})
 	}
 }
+
+func TestHeadersOfARequestAreBounded(t *testing.T) {
+	w := newWorld(t, func(http.ResponseWriter, *http.Request) {})
+	id := w.create(t)
+	for length, want := range map[int]int{60_000: http.StatusOK, 100_000: http.StatusRequestHeaderFieldsTooLarge} {
+		conn := w.send(t, id, "GET /", "X-Long: "+strings.Repeat("x", length)+"\r\n\r\n")
+		if resp := conn.answer(t); resp.StatusCode != want {
+			t.Errorf("%d bytes are answered with %s, want %d", length, resp.Status, want)
+		}
+	}
+}

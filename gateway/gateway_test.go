@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cube"
+	"cube/auth"
 	"cube/engine/fake"
 	"cube/internal/requestid"
 	"cube/lifecycle"
@@ -54,6 +55,7 @@ func newWorldOn(t *testing.T, memory *fake.Engine, engine cube.Engine) *world {
 	}
 	w.gateway = New(Config{Sandboxes: w.sandboxes, Domain: "cube.test:8443", Log: log})
 	w.Server = httptest.NewUnstartedServer(requestid.Middleware(w.gateway))
+	auth.ConfigureServer(w.Config) // as the real one
 	w.Config.Protocols = new(http.Protocols)
 	w.Config.Protocols.SetHTTP1(true)
 	w.Config.Protocols.SetUnencryptedHTTP2(true)
