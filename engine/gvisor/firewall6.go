@@ -52,7 +52,7 @@ func icmpType(kind byte) []expr.Any {
 func guardUplink(c *nftables.Conn, t *nftables.Table, uplink, interfacePrefix string) {
 	guard := chain(c, t, uplinkChain+uplink, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	rule(c, guard, matchInterface(expr.MetaKeyIIFNAME, uplink+"\x00", expr.CmpOpEq), ipv6.is(),
-		matchInterface(expr.MetaKeyOIFNAME, interfacePrefix, expr.CmpOpNeq), stateIs(^(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)), verdict(expr.VerdictDrop))
+		matchInterface(expr.MetaKeyOIFNAME, interfacePrefix, expr.CmpOpNeq), stateIs(^(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)), verdict(expr.VerdictDrop))
 }
 
 // guardedUplinks lists the uplinks that a table of ours guards, by table.
