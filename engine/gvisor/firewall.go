@@ -45,6 +45,7 @@ var closedRanges = []string{
 //	}
 //	chain forward {
 //	  iifname "P*" meta nfproto ipv6 ct state invalid drop   it would leave with its own address
+//	  iifname "P*" ip hdrlength != 5 drop             no options: nobody chooses a route
 //	  iifname "P*" fib saddr . iif oif missing drop   only from the address that was given
 //	  iifname "P*" ip daddr @closed jump refused      the operator's networks, other sandboxes
 //	  iifname "P*" ip saddr vmap @policies            what each sandbox may reach: policies.go
@@ -59,8 +60,9 @@ var closedRanges = []string{
 //	  iifname "P*" ip saddr @gated tcp dport { 80, 443 } redirect to :GATE
 //	}
 //	chain input {
+//	  iifname "P*" ip hdrlength != 5 drop
+//	  iifname "P*" fib saddr . iif oif missing drop      nobody speaks in another's connection
 //	  iifname "P*" ct state established,related accept   answers to the server
-//	  iifname "P*" fib saddr . iif oif missing drop
 //	  iifname "P*" ct status dnat th dport { GATE, NAMES } accept
 //	  iifname "P*" drop                               the host itself
 //	}
@@ -106,6 +108,11 @@ func (n *network) installRules() error {
 	}
 
 	rule(c, forward, from, ipv6.is(), stateIs(expr.CtStateBitINVALID), drop)
+	rule(c, forward, from, ipv4.is(), hasOptions(), drop)
+	rule(c, input, from, ipv4.is(), hasOptions(), drop)
+	for _, f := range n.families() {
+		rule(c, input, from, f.is(), sourceNotRoutedBack(), drop)
+	}
 	rule(c, input, from, established(), accept)
 	for _, f := range n.families() {
 		closed := f.set(t, closedSet)
@@ -127,7 +134,6 @@ func (n *network) installRules() error {
 			continue
 		}
 		port := f.gatePort(n.gate)
-		rule(c, input, from, f.is(), sourceNotRoutedBack(), drop)
 		rule(c, input, from, f.is(), redirected(), transport(unix.IPPROTO_TCP), destinationPort(port), accept)
 		if f == ipv4 {
 			names := netip.MustParseAddr(launch.NameServer)

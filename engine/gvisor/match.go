@@ -37,6 +37,16 @@ func matchProtocol(protocol byte) []expr.Any {
 	}
 }
 
+// hasOptions is true for an IPv4 packet with options: its header is longer than
+// five words.
+func hasOptions() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 0, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x0f}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{5}},
+	}
+}
+
 // notRoot is true for packets of a process that does not run as root.
 func notRoot() []expr.Any {
 	return []expr.Any{

@@ -35,6 +35,12 @@ func Here() (*Space, error) {
 	return &Space{handle}, err
 }
 
+// Of is the one that a process is in.
+func Of(pid int) (*Space, error) {
+	handle, err := netns.GetFromPid(pid)
+	return &Space{handle}, err
+}
+
 // Close lets go of it.
 func (s *Space) Close() error { return s.handle.Close() }
 
@@ -110,12 +116,4 @@ func setUp(name string, addresses ...string) error {
 		}
 	}
 	return netlink.LinkSetUp(link)
-}
-
-func linkIndex(name string) (int, error) {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return 0, err
-	}
-	return link.Attrs().Index, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,8 +20,8 @@ type Packet struct {
 	Data             []byte // what follows the IP header, its first bytes
 }
 
-// Watch sees what comes out of the machine under test, from its making to Close:
-// what does not is not there.
+// Watch sees what comes out of the machine under test, or in by another link,
+// from its making to Close.
 type Watch struct {
 	file *os.File
 	done chan struct{}
@@ -36,29 +37,16 @@ const (
 )
 
 // Watch begins one.
-func (i *Internet) Watch() (*Watch, error) {
+func (i *Internet) Watch() (*Watch, error) { return i.Space.Watch(linkName) }
+
+// Watch sees what comes in by a link of a namespace.
+func (s *Space) Watch(link string) (*Watch, error) {
 	w := &Watch{done: make(chan struct{})}
-	err := i.Do(func() error {
-		all := int(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL)))
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		w.file = os.NewFile(uintptr(fd), "watch")
-		var index int
-		if index, err = linkIndex(linkName); err != nil {
-			return err
-		}
-		return errors.Join(
-			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
-			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all), Ifindex: index}), //nolint:gosec // 16 bits
-		)
+	err := s.Do(func() (err error) {
+		w.file, err = openLink(link)
+		return err
 	})
 	if err != nil {
-		if w.file != nil {
-			_ = w.file.Close()
-		}
 		return nil, err
 	}
 	go w.read()
@@ -100,6 +88,47 @@ func (w *Watch) Close() error {
 	err := w.file.Close()
 	<-w.done
 	return err
+}
+
+// Send puts a frame on a link of a namespace, as whoever owns it may.
+func (s *Space) Send(link string, frames ...[]byte) error {
+	return s.Do(func() error {
+		file, err := openLink(link)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		for _, frame := range frames {
+			if _, err := file.Write(frame); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// openLink opens a link for frames, as they come and go, without those of its own.
+func openLink(name string) (*os.File, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), name)
+	all := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL))
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Attrs().Index}),
+	)
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // parse reads an Ethernet frame.
