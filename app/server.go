@@ -77,7 +77,7 @@ func Run(ctx context.Context, s Settings, reread Reread, log *slog.Logger) (err 
 	}
 	defer closing("the gate", out.Close)
 	quotas := quota.NewLedger(s.limits())
-	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Network6: network6, Gate: out, Limits: s.linkLimits(), SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Packed: quotas.Resize, Spares: s.Spares, Log: log})
+	engine, err := gvisor.New(gvisor.Config{DataDir: s.DataDir, Network: s.SandboxNetwork, Network6: network6, Gate: out, Limits: s.linkLimits(), SnapshotKeys: s.SnapshotKeyFile, PackAfter: s.SnapshotPackAfter, Packed: quotas.Resize, FreeMemory: freeMemory, Spares: s.Spares, Log: log})
 	if err != nil {
 		return fmt.Errorf("this machine cannot run sandboxes ('cube-api doctor' tells more): %w", err)
 	}

@@ -57,7 +57,10 @@ type Config struct {
 	// Spares is how many sandboxes' processes wait for what they are to become;
 	// 0 for none.
 	Spares int
-	Log    *slog.Logger
+	// FreeMemory is what the machine has left, in bytes; nil if nobody knows. No
+	// snapshot is taken into memory, or unpacked there, for which it is too little.
+	FreeMemory func() int64
+	Log        *slog.Logger
 }
 
 // Engine implements cube.Engine.

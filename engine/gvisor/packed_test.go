@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,6 +257,31 @@ func TestAFullDiskFailsTheSealedCheckpointAlone(t *testing.T) {
 	free()
 	keep(t, e, id, "full")
 	if err := e.Discard(t.Context(), "full"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTooLittleMemoryFailsTheSealedCheckpointAlone(t *testing.T) {
+	var free atomic.Int64
+	e := openWith(t, dataDir(t), func(c *Config) { c.SnapshotKeys, c.FreeMemory = keyFile(t, oneKey), free.Load })
+	id := started(t, e)
+	_, err := e.Checkpoint(t.Context(), cube.CheckpointRequest{Sandbox: id, Snapshot: "kept", Memory: true})
+	if cube.KindOf(err) != cube.Exhausted {
+		t.Errorf("keeping: %v, want that there is too little memory", err)
+	}
+	if got := mustShell(t, e, id, "echo it runs"); got != "it runs" {
+		t.Errorf("it answers %q", got)
+	}
+	free.Store(1 << 40)
+	keep(t, e, id, "kept")
+	free.Store(0)
+	request := cube.StartRequest{ID: cube.NewSandboxID(), Snapshot: "kept", Resources: testResources}
+	if _, err := e.Start(t.Context(), request); cube.KindOf(err) != cube.Exhausted {
+		t.Errorf("starting: %v, want that there is too little memory", err)
+	}
+	free.Store(1 << 40)
+	continues(t, e, "kept")
+	if err := e.Discard(t.Context(), "kept"); err != nil {
 		t.Error(err)
 	}
 }

@@ -23,6 +23,10 @@ func (e *Engine) keepSealed(ctx context.Context, req cube.CheckpointRequest, r r
 	info := cube.SnapshotInfo{ID: req.Snapshot, Memory: req.Memory}
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
+	used, err := e.cgroups.stats(req.Sandbox)
+	if err == nil && !e.hasMemory(used.MemoryBytes) {
+		return info, cube.Errorf(cube.Exhausted, "the machine has too little memory left to encrypt what sandbox %s holds, which runs on: try again when other sandboxes have ended", req.Sandbox)
+	}
 	// What the sandbox's kernel writes is counted as its own memory, in which there
 	// may be no room for it twice. Nothing inside runs meanwhile.
 	if err := e.cgroups.allowMemory(req.Sandbox, 2*r.Resources.MemoryMB+minMemoryMB); err != nil {

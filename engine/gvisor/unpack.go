@@ -43,6 +43,14 @@ func memoryDir() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "memory"), nil
 }
 
+// memoryReserve is what is left to the machine by what is put into its memory.
+const memoryReserve = 64 << 20
+
+// hasMemory tells whether so many bytes more fit into the machine's memory.
+func (e *Engine) hasMemory(bytes int64) bool {
+	return e.cfg.FreeMemory == nil || e.cfg.FreeMemory() >= bytes+memoryReserve
+}
+
 // openFD is a path to what a process has open.
 func openFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
@@ -85,6 +93,9 @@ func (e *Engine) unpackInto(dir *os.File, id cube.SnapshotID, from string) error
 	list, err := e.readList(from, id)
 	if err != nil {
 		return fmt.Errorf("the snapshot is damaged: %w", err)
+	}
+	if !e.hasMemory(list.Size()) {
+		return unix.ENOMEM
 	}
 	for _, f := range list.Files {
 		file, err := os.OpenFile(filepath.Join(openFD(int(dir.Fd())), filepath.Base(f.Name)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

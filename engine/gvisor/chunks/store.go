@@ -303,6 +303,12 @@ func (s *Store) Release(l List) {
 	})
 }
 
+// Size is how many bytes the files have.
+func (l List) Size() (bytes int64) {
+	l.each(func(c Chunk) { bytes += c.Size })
+	return bytes
+}
+
 func (l List) each(do func(Chunk)) {
 	for _, f := range l.Files {
 		for _, c := range f.Chunks {
