@@ -94,6 +94,7 @@ var columns = []struct {
 	{"signal", func(r *Record) string { return r.Signal }},
 	{"name", func(r *Record) string { return r.Name }},
 	{"address", func(r *Record) string { return r.Address }},
+	{"protocol", func(r *Record) string { return r.Protocol }},
 	{"rule", func(r *Record) string { return r.Rule }},
 	{"bytes_up", func(r *Record) string { return number(r.Up) }},
 	{"bytes_down", func(r *Record) string { return number(r.Down) }},

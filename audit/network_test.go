@@ -40,9 +40,9 @@ func TestWhereSandboxesGoIsWrittenDown(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	want := []string{
-		`{"time":"2026-11-27T06:00:00Z","action":"network.connection","outcome":"allowed","sandbox":"i1","owner_subject":"ann","name":"example.com","address":"203.0.113.1:443","rule":"example.com"}`,
-		`{"time":"2026-11-27T06:00:00Z","action":"network.connection","outcome":"done","sandbox":"i1","owner_subject":"ann","name":"example.com","address":"203.0.113.1:443","rule":"example.com","bytes_up":10,"bytes_down":200}`,
-		`{"time":"2026-11-27T06:00:00Z","action":"network.connection","outcome":"refused","sandbox":"i1","owner_subject":"ann","name":"example.com","address":"203.0.113.1:443","rule":"0.0.0.0/0"}`,
+		`{"time":"2026-11-27T06:00:00Z","action":"network.connection","outcome":"allowed","sandbox":"i1","owner_subject":"ann","name":"example.com","address":"203.0.113.1:443","protocol":"tls","rule":"example.com"}`,
+		`{"time":"2026-11-27T06:00:00Z","action":"network.connection","outcome":"done","sandbox":"i1","owner_subject":"ann","name":"example.com","address":"203.0.113.1:443","protocol":"tls","rule":"example.com","bytes_up":10,"bytes_down":200}`,
+		`{"time":"2026-11-27T06:00:00Z","action":"network.connection","outcome":"refused","sandbox":"i1","owner_subject":"ann","name":"example.com","address":"203.0.113.1:443","protocol":"tls","rule":"0.0.0.0/0"}`,
 		`{"time":"2026-11-27T06:00:00Z","action":"network.question","outcome":"refused","sandbox":"i1","owner_subject":"ann","name":"bad.example","rule":"0.0.0.0/0"}`,
 	}
 	if strings.Join(lines, "\n") != strings.Join(want, "\n") {

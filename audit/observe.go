@@ -69,8 +69,8 @@ func (l *Log) Network(e gate.Event, owner cube.Owner) {
 		Time: e.Time, Action: Connected, Outcome: Refused, Sandbox: string(e.Sandbox), OwnerSubject: owner.Subject, OwnerTeam: owner.Team,
 		Name: e.Name, Rule: e.Rule, Up: e.Up, Down: e.Down,
 	}
-	if e.Kind == gate.KindDNS {
-		r.Action = Asked
+	if r.Protocol = string(e.Kind); e.Kind == gate.KindDNS {
+		r.Action, r.Protocol = Asked, ""
 	}
 	if e.Address.IsValid() {
 		r.Address = netip.AddrPortFrom(e.Address, e.Port).String()

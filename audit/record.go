@@ -94,11 +94,12 @@ type Record struct {
 	Signal  string   `json:"signal,omitempty"`
 
 	// Of where a sandbox wanted to go.
-	Name    string `json:"name,omitempty"`    // what it said where that is
-	Address string `json:"address,omitempty"` // and port
-	Rule    string `json:"rule,omitempty"`    // that decided
-	Up      int64  `json:"bytes_up,omitempty"`
-	Down    int64  `json:"bytes_down,omitempty"`
+	Name     string `json:"name,omitempty"`     // what it said where that is
+	Address  string `json:"address,omitempty"`  // and port
+	Protocol string `json:"protocol,omitempty"` // as far as it is known
+	Rule     string `json:"rule,omitempty"`     // that decided
+	Up       int64  `json:"bytes_up,omitempty"`
+	Down     int64  `json:"bytes_down,omitempty"`
 
 	Status int `json:"status,omitempty"` // of the answer, or of the door's
 	// Cut says that something was too long, and ends in "…".

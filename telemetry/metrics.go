@@ -43,7 +43,7 @@ var (
 	sources = []decision.Source{
 		decision.FromCallback, decision.FromKey, decision.FromCache, decision.FromCoalesced, fromNobody, other,
 	}
-	kinds      = []string{"tcp", "tls", "http", "dns", other}
+	kinds      = []string{"tcp", "tls", "http", "dns", "udp", "icmp", "ip", other}
 	directions = []string{"up", "down"}
 	ends       = []cube.EndReason{
 		cube.EndDeadline, cube.EndKilled, cube.EndOutOfMemory, cube.EndCrashed, cube.EndLost, cube.EndFailed, other,

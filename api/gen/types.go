@@ -119,8 +119,11 @@ func (e LogLevel) Valid() bool {
 const (
 	Dns  NetworkEventKind = "dns"
 	Http NetworkEventKind = "http"
+	Icmp NetworkEventKind = "icmp"
+	Ip   NetworkEventKind = "ip"
 	Tcp  NetworkEventKind = "tcp"
 	Tls  NetworkEventKind = "tls"
+	Udp  NetworkEventKind = "udp"
 )
 
 // Valid indicates whether the value is a known member of the NetworkEventKind enum.
@@ -130,9 +133,15 @@ func (e NetworkEventKind) Valid() bool {
 		return true
 	case Http:
 		return true
+	case Icmp:
+		return true
+	case Ip:
+		return true
 	case Tcp:
 		return true
 	case Tls:
+		return true
+	case Udp:
 		return true
 	default:
 		return false

@@ -173,6 +173,11 @@ func New(cfg Config) (*Engine, error) {
 		_ = e.cgroups.close() // those that hold sandboxes stay
 		return nil, err
 	}
+	if cfg.Gate != nil {
+		if e.network.refusals, err = listenForRefusals(e.table, cfg.Gate); err != nil {
+			e.cfg.Log.Warn("what the firewall refuses is in no log", "error", err)
+		}
+	}
 	if err := e.adopt(); err != nil {
 		return e, err
 	}

@@ -53,7 +53,7 @@ var closedRanges = []string{
 //	  oifname "P*" ct state established,related accept
 //	  oifname "P*" drop                               nobody outside begins
 //	}
-//	chain refused { meta l4proto tcp reject with tcp reset; reject with icmpx admin-prohibited }
+//	chain refused { log…; meta l4proto tcp reject with tcp reset; reject with icmpx admin-prohibited }
 //	chain prerouting {                                 to the gate
 //	  iifname "P*" ip daddr NAMESERVER meta l4proto { udp, tcp } th dport 53 redirect to :NAMES
 //	  iifname "P*" ip saddr @proxied meta l4proto tcp redirect to :GATE
@@ -64,7 +64,7 @@ var closedRanges = []string{
 //	  iifname "P*" fib saddr . iif oif missing drop      nobody speaks in another's connection
 //	  iifname "P*" ct state established,related accept   answers to the server
 //	  iifname "P*" ct status dnat th dport { GATE, NAMES } accept
-//	  iifname "P*" drop                               the host itself
+//	  iifname "P*" log…; drop                         the host itself
 //	}
 //	chain output      { oifname "P*" meta skuid != 0 drop }   other users of this machine
 //	chain postrouting { ip saddr POOL oifname != "P*" masquerade }
@@ -96,6 +96,8 @@ func (n *network) installRules() error {
 	drop, accept := verdict(expr.VerdictDrop), verdict(expr.VerdictAccept)
 
 	refused := c.AddChain(&nftables.Chain{Name: refusedChain, Table: t})
+	tell := newTeller(c, t)
+	tell(refused, refusedByPolicy)
 	reject(c, refused)
 
 	closeUnknownIPv6(c, t, from, slices.Contains(n.families(), ipv6))
@@ -150,6 +152,7 @@ func (n *network) installRules() error {
 	rule(c, forward, from, drop)
 	rule(c, forward, to, established(), accept)
 	rule(c, forward, to, drop)
+	tell(input, refusedByMachine, from)
 	rule(c, input, from, drop)
 
 	output := chain(c, t, "output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)

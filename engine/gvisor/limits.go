@@ -32,20 +32,23 @@ type LinkLimits struct {
 //	}
 //	chain limited {
 //	  fib saddr . iif oif missing drop      no answer to whom the sandbox names
-//	  meta l4proto tcp reject with tcp reset; reject with icmp admin-prohibited
+//	  log…; meta l4proto tcp reject with tcp reset; reject with icmp admin-prohibited
 //	}
 //
 // The table stays when a server takes over from another with the same limits, for
 // the kernel counts open connections from the rule's beginning. So the base
 // chain's name says what they are.
 
-const limitedChain = "limited"
+const (
+	limitedChain = "limited"
+	limitsSuffix = "-limits"
+)
 
-func limitsTable(name string) string { return name + "-limits" }
+func limitsTable(name string) string { return name + limitsSuffix }
 
 // form names limits, and the form of their rules.
 func (l LinkLimits) form() string {
-	return fmt.Sprintf("one-%d-%d-%d", l.Bandwidth, l.Connections, l.ConnectionRate)
+	return fmt.Sprintf("two-%d-%d-%d", l.Bandwidth, l.Connections, l.ConnectionRate)
 }
 
 // bytes is the bandwidth in bytes a second.
@@ -79,6 +82,7 @@ func installLimits(table, interfacePrefix string, limits LinkLimits) error {
 	c.AddTable(t)
 	limited := c.AddChain(&nftables.Chain{Name: limitedChain, Table: t})
 	rule(c, limited, sourceNotRoutedBack(), verdict(expr.VerdictDrop))
+	newTeller(c, t)(limited, refusedByLimit)
 	reject(c, limited)
 
 	from := matchInterface(expr.MetaKeyIIFNAME, interfacePrefix, expr.CmpOpEq)

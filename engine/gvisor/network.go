@@ -43,7 +43,8 @@ type network struct {
 	ending []int
 	freed  sync.Cond // tells that some of them have been given back
 
-	tracked tracked
+	tracked  tracked
+	refusals *refusals // nil for none
 
 	rules sync.Mutex // held while the table changes; guards what follows
 	held  map[int]held

@@ -173,6 +173,7 @@ func (n *network) hangUp() {
 // close ends what the network holds of the server's own.
 func (n *network) close() {
 	n.awaitEnded()
+	n.refusals.close()
 	n.rules.Lock()
 	defer n.rules.Unlock()
 	n.hangUp()

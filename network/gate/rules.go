@@ -32,15 +32,16 @@ type change struct {
 
 // The rules that are not a policy's, for the observer.
 const (
-	ruleClosed  = "closed"          // the address is closed to all
-	ruleNone    = "no internet"     // the sandbox has none
-	ruleDefault = "default"         // nothing speaks of it
-	ruleEnded   = "ended"           // the sandbox is no more
-	ruleLimit   = "limit"           // too many connections or questions
-	ruleDirect  = "not redirected"  // to the gate's own port
-	ruleAnswer  = "no open address" // of a name, none of which may be reached
-	ruleType    = "type"            // a kind of question that is not answered
-	ruleLocal   = "local name"      // a name that is no place on the internet
+	ruleClosed  = "closed"           // the address is closed to all
+	ruleNone    = "no internet"      // the sandbox has none
+	ruleDefault = "default"          // nothing speaks of it
+	ruleEnded   = "ended"            // the sandbox is no more
+	ruleLimit   = "limit"            // too many connections or questions
+	ruleDirect  = "not redirected"   // to the gate's own port
+	ruleAnswer  = "no open address"  // of a name, none of which may be reached
+	ruleType    = "type"             // a kind of question that is not answered
+	ruleLocal   = "local name"       // a name that is no place on the internet
+	ruleBefore  = "policy of before" // which has just been replaced
 )
 
 // verdict is what the rules say of an address and a name.
