@@ -25,7 +25,7 @@ import (
 
 func main() {
 	var o options
-	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, pool, state (which is pause, snapshot, fork), sdk, memory, bare, build")
+	flag.StringVar(&o.only, "only", "", "measure only what the names in this comma-separated list begin with: create, pool, state (which is pause, snapshot, fork), sdk, memory, network, bare, build")
 	flag.IntVar(&o.n, "n", 100, "creations at each concurrency")
 	flag.StringVar(&o.out, "o", "", "also write the results to this file, as JSON")
 	flag.Parse()
@@ -109,6 +109,7 @@ func run(ctx context.Context, o options) error {
 		{"fork", measureFork},
 		{"sdk", measureSDK},
 		{"memory", measureMemory},
+		{"network", measureNetwork},
 		{"bare", measureBare},
 		{"build", measureBuild},
 	} {
