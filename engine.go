@@ -156,4 +156,11 @@ type Stats struct {
 	CPU         time.Duration // processor time since its start
 	MemoryBytes int64         // resident, its kernel included
 	Processes   int           // of the host's processes and threads, those that make up the sandbox
+	Link        LinkStats     // since its start, or since it was resumed
+}
+
+// LinkStats is what has gone over a sandbox's link, in bytes, as the machine
+// counts it: to the internet, and to and from the server.
+type LinkStats struct {
+	Sent, Received uint64
 }

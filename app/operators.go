@@ -100,6 +100,7 @@ func listenForOperators(ctx context.Context, s Settings, log *slog.Logger) (*ope
 		Builds:    func() build.Gauges { return o.templates.Gauges() },
 		Audit:     o.audit,
 		Packed:    o.packed,
+		Traffic:   o.traffic,
 	})
 	o.server = &http.Server{
 		Handler: admin.Handler(admin.Config{
@@ -131,6 +132,14 @@ func (o *operators) shadow() map[telemetry.Shadow]uint64 {
 func (o *operators) packed() *telemetry.Packed {
 	s := o.engine.Packed()
 	return &telemetry.Packed{Content: s.Plain, Unique: s.Unique, Disk: s.Disk}
+}
+
+func (o *operators) traffic() *telemetry.Traffic {
+	all, err := o.engine.Traffic()
+	if err != nil { // the next who asks has it
+		return nil
+	}
+	return new(telemetry.Traffic(all))
 }
 
 func (o *operators) audit() *audit.Stats {

@@ -21,6 +21,13 @@ type Sources struct {
 	Builds    func() build.Gauges
 	Audit     func() *audit.Stats
 	Packed    func() *Packed
+	Traffic   func() *Traffic
+}
+
+// Traffic is what all sandboxes have sent, received and opened together.
+type Traffic struct {
+	Sent, Received       uint64 // bytes
+	Connections, Refused uint64
 }
 
 // Packed is how much is in packed snapshots, in bytes.
@@ -90,6 +97,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge("cube_snapshots_packed_bytes", "Bytes of all packed snapshots together.", int(s.Content))
 		gauge("cube_snapshots_packed_unique_bytes", "Bytes of packed snapshots that are kept, what several have once.", int(s.Unique))
 		gauge("cube_snapshots_packed_disk_bytes", "Bytes that packed snapshots take on the disk.", int(s.Disk))
+	}
+	if s := read(c.Traffic); s != nil {
+		counter("cube_network_link_sent_bytes_total", "Bytes that sandboxes have sent, to the internet and to the server.", s.Sent)
+		counter("cube_network_link_received_bytes_total", "Bytes that sandboxes have received, from the internet and from the server.", s.Received)
+		counter("cube_network_connections_total", "Connections that sandboxes began, of all protocols.", s.Connections)
+		counter("cube_network_connections_limited_total", "Connections of sandboxes that were refused for there were too many.", s.Refused)
 	}
 	if s := read(c.Audit); s != nil {
 		counter("cube_audit_lines_total", "Lines written to the audit log.", s.Lines)

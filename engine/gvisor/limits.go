@@ -26,13 +26,14 @@ type LinkLimits struct {
 // In nftables' language, P being the prefix of the interfaces' names:
 //
 //	chain FORM {                      type filter hook prerouting priority mangle
+//	  iifname "P*" ct state new counter
 //	  iifname "P*" update @sent { iif limit rate over 5/4 BANDWIDTH } drop
 //	  iifname "P*" ct state new update @opened { iif limit rate over RATE/second } jump limited
 //	  iifname "P*" ct state new add @open { iif ct count over CONNECTIONS } jump limited
 //	}
 //	chain limited {
 //	  fib saddr . iif oif missing drop      no answer to whom the sandbox names
-//	  log…; meta l4proto tcp reject with tcp reset; reject with icmp admin-prohibited
+//	  counter; log…; meta l4proto tcp reject with tcp reset; reject with icmp admin-prohibited
 //	}
 //
 // The table stays when a server takes over from another with the same limits, for
@@ -48,7 +49,7 @@ func limitsTable(name string) string { return name + limitsSuffix }
 
 // form names limits, and the form of their rules.
 func (l LinkLimits) form() string {
-	return fmt.Sprintf("two-%d-%d-%d", l.Bandwidth, l.Connections, l.ConnectionRate)
+	return fmt.Sprintf("three-%d-%d-%d", l.Bandwidth, l.Connections, l.ConnectionRate)
 }
 
 // bytes is the bandwidth in bytes a second.
@@ -82,11 +83,13 @@ func installLimits(table, interfacePrefix string, limits LinkLimits) error {
 	c.AddTable(t)
 	limited := c.AddChain(&nftables.Chain{Name: limitedChain, Table: t})
 	rule(c, limited, sourceNotRoutedBack(), verdict(expr.VerdictDrop))
+	rule(c, limited, []expr.Any{&expr.Counter{}})
 	newTeller(c, t)(limited, refusedByLimit)
 	reject(c, limited)
 
 	from := matchInterface(expr.MetaKeyIIFNAME, interfacePrefix, expr.CmpOpEq)
 	base := chain(c, t, limits.form(), nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle)
+	rule(c, base, from, begins(), []expr.Any{&expr.Counter{}})
 	add := func(set string, timeout time.Duration, over expr.Any, parts ...[]expr.Any) {
 		own := &nftables.Set{Table: t, Name: set, KeyType: nftables.TypeIFIndex, Dynamic: true, Size: maxLinks, HasTimeout: timeout > 0, Timeout: timeout}
 		err = errors.Join(err, c.AddSet(own, nil))

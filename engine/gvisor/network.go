@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"cube"
 	"cube/engine/gvisor/launch"
 	"cube/network/gate"
 )
@@ -45,6 +46,7 @@ type network struct {
 
 	tracked  tracked
 	refusals *refusals // nil for none
+	traffic  traffic
 
 	rules sync.Mutex // held while the table changes; guards what follows
 	held  map[int]held
@@ -63,6 +65,7 @@ func openNetwork(pool, pool6 netip.Prefix, name string, g *gate.Gate, limits Lin
 	}
 	n := &network{pool: pool, pool6: pool6, prefix: name + "-", table: name, gate: g, limits: limits, used: map[int]bool{}, held: map[int]held{}}
 	n.freed.L = &n.mu
+	n.traffic.last = map[int]cube.LinkStats{}
 	if err := n.refuseOverlap(netlink.FAMILY_V4, pool, "--sandbox-network"); err != nil {
 		return nil, err
 	}
@@ -174,7 +177,7 @@ func (n *network) keep(link int) {
 // release removes the host's interface of a link, if the kernel has not yet, and
 // its sandbox's rules, and gives the link back once nothing comes for it.
 func (n *network) release(link int) error {
-	err := errors.Join(n.forget(link), removeLink(n.interfaceName(link)))
+	err := errors.Join(n.forget(link), n.traffic.remove(n.interfaceName(link)))
 	if err == nil {
 		n.mu.Lock()
 		defer n.mu.Unlock()

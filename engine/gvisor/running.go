@@ -93,11 +93,18 @@ func (e *Engine) Wait(ctx context.Context, id cube.SandboxID) (cube.Exit, error)
 
 // Stats implements cube.Engine.
 func (e *Engine) Stats(_ context.Context, id cube.SandboxID) (cube.Stats, error) {
-	if !e.running(id) {
+	r, ok := e.lookup(id)
+	if !ok || !e.running(id) {
 		return cube.Stats{}, notRunning(id)
 	}
 	stats, err := e.cgroups.stats(id)
 	if errors.Is(err, os.ErrNotExist) {
+		return cube.Stats{}, notRunning(id)
+	}
+	if err == nil {
+		stats.Link, err = e.network.linkStats(r.Link)
+	}
+	if err != nil && !e.running(id) { // it has just ended
 		return cube.Stats{}, notRunning(id)
 	}
 	return stats, err

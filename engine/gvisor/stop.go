@@ -16,6 +16,9 @@ func (e *Engine) Stop(ctx context.Context, id cube.SandboxID) error {
 	if s != nil {
 		defer s.stopping.Unlock()
 	}
+	if r.Link != noLink {
+		_, _ = e.network.linkStats(r.Link) // the link goes with the last of its processes
+	}
 	if err := e.cgroups.kill(ctx, id); err != nil {
 		return fmt.Errorf("ending the processes of sandbox %s: %w", id, err)
 	}
