@@ -199,6 +199,7 @@ func rewrite(r *httputil.ProxyRequest) {
 // answer (1xx) makes ReverseProxy forget the headers that were set before.
 func (g *Gateway) receive(resp *http.Response) error {
 	ctx := resp.Request.Context()
+	receiveGRPC(resp)
 	resp.Header.Set(requestid.Header, requestid.From(ctx))
 	receivePreview(resp)
 	if back, ok := resp.Body.(upgradedBody); ok && resp.StatusCode == http.StatusSwitchingProtocols {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -55,18 +54,10 @@ const (
 // RoundTrip implements http.RoundTripper for requests that have a target.
 func (p *pools) RoundTrip(r *http.Request) (*http.Response, error) {
 	t := p.of(targetOf(r.Context()).id)
-	if isGRPC(r) && r.URL.Scheme == "http" {
+	if isGRPC(r.Header, r.ProtoMajor) && r.URL.Scheme == "http" {
 		return t.grpc.RoundTrip(r)
 	}
 	return t.plain.RoundTrip(r)
-}
-
-// isGRPC tells gRPC from what any HTTP carries, gRPC-Web among it: by its content
-// type, which is fixed, and that its client speaks HTTP/2.
-func isGRPC(r *http.Request) bool {
-	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	kind, _, _ = strings.Cut(kind, "+")
-	return r.ProtoMajor == 2 && strings.TrimSpace(kind) == "application/grpc"
 }
 
 // of returns the transports of a sandbox.

@@ -19,7 +19,10 @@ type server struct {
 
 func serve(handler http.Handler) *server {
 	s := &server{conns: make(chan net.Conn), closed: make(chan struct{}), pipes: []net.Conn{}}
-	go func() { _ = http.Serve(listener{s}, handler) }()
+	server := &http.Server{Handler: handler, Protocols: new(http.Protocols)} //nolint:gosec // of a test, in memory
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	go func() { _ = server.Serve(listener{s}) }()
 	return s
 }
 
