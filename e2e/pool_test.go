@@ -14,7 +14,7 @@ import (
 // TestASandboxOfThePoolIsClaimed claims one that waited. It outlives the server,
 // and what waited for a server that died does not.
 func TestASandboxOfThePoolIsClaimed(t *testing.T) {
-	s := start(t, "--pool-size", "1", "--admin-bind", "127.0.0.1:0")
+	s := start(t, "--pool-size", "1", "--spares", "0", "--admin-bind", "127.0.0.1:0") // no others in its directory
 	spare := s.awaitSpare()
 	run(t, s.environment("SPARE="+spare, "E2B_SANDBOX_URL="+s.url), "js", "node", "--test", "--test-timeout=180000", "pool.test.mjs")
 	next := s.awaitSpare(spare)
