@@ -42,7 +42,8 @@ type network struct {
 	// ending are links whose sandboxes are no more and for which something may still
 	// come back; endOpen is at work while there are any.
 	ending []int
-	freed  sync.Cond // tells that some of them have been given back
+	freed  sync.Cond     // tells that some of them have been given back
+	hurry  chan struct{} // holds one; tells endOpen that somebody waits for that
 
 	tracked  tracked
 	refusals *refusals // nil for none
@@ -65,6 +66,7 @@ func openNetwork(pool, pool6 netip.Prefix, name string, g *gate.Gate, limits Lin
 	}
 	n := &network{pool: pool, pool6: pool6, prefix: name + "-", table: name, gate: g, limits: limits, used: map[int]bool{}, held: map[int]held{}}
 	n.freed.L = &n.mu
+	n.hurry = make(chan struct{}, 1)
 	n.traffic.last = map[int]cube.LinkStats{}
 	if err := n.refuseOverlap(netlink.FAMILY_V4, pool, "--sandbox-network"); err != nil {
 		return nil, err
@@ -153,8 +155,17 @@ func (n *network) take() (int, error) {
 		if len(n.ending) == 0 {
 			return 0, errPoolEmpty
 		}
-		n.freed.Wait()
+		n.awaitFreed()
 	}
+}
+
+// awaitFreed waits until some links have been given back; n.mu is held.
+func (n *network) awaitFreed() {
+	select {
+	case n.hurry <- struct{}{}:
+	default: // it has been told
+	}
+	n.freed.Wait()
 }
 
 // awaitEnded returns when nothing is on its way of sandboxes that are no more.
@@ -162,7 +173,7 @@ func (n *network) awaitEnded() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for len(n.ending) > 0 {
-		n.freed.Wait()
+		n.awaitFreed()
 	}
 }
 
