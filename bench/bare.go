@@ -15,7 +15,7 @@ import (
 // the machine's kernel. They are Debian's packages runc and bubblewrap; one that
 // is not installed is left out.
 func measureBare(ctx context.Context, s *server, o options, add func(...result)) error {
-	roots, err := filepath.Glob(filepath.Join(s.dir, "images", "base-*"))
+	roots, err := filepath.Glob(filepath.Join(s.dir, "images", "base-[0-9a-f]*"))
 	if err != nil {
 		return err
 	}

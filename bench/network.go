@@ -13,7 +13,7 @@ import (
 // what does not, and rules for one sandbox among many.
 var networkBenchmarks = []struct{ pkg, pattern string }{
 	{"./network/gate", "^Benchmark(Download|RoundTrip|Connect|Question)$"},
-	{"./engine/gvisor", "^BenchmarkPolicy"},
+	{"./engine/gvisor", "^Benchmark(Policy|Traffic)"},
 }
 
 // networkRows are what of them is reported, and in which unit: without one, the
@@ -26,6 +26,9 @@ var networkRows = map[string]struct{ name, unit string }{
 	"Connect/direct":       {"connection and first byte, without the gate", ""},
 	"Connect/gate":         {"connection and first byte, through the gate", ""},
 	"Question":             {"a DNS question that is remembered", ""},
+	"Traffic/none":         {"download by a sandbox, without rules", "Gbit/s"},
+	"Traffic/addresses":    {"download by a sandbox, with 50 ranges", "Gbit/s"},
+	"Traffic/names":        {"download by a sandbox, by a name", "Gbit/s"},
 	"PolicyOfANewOne":      {"rules of a new sandbox", ""},
 	"PolicyOfOneAmongMany": {"new rules of one of 1,000 with 50 each", ""},
 }

@@ -22,7 +22,8 @@ const (
 // measurePool times creating out of a pool that is full: one at a time, and as
 // many at once as there are in it. The pool is filled outside the time.
 func measurePool(ctx context.Context, _ *server, o options, add func(...result)) error {
-	s, err := startServer(ctx, "--pool-size", fmt.Sprint(burst), "--admin-bind", "127.0.0.1:0")
+	// The other server has the usual network.
+	s, err := startServer(ctx, "--sandbox-network", "10.214.0.0/16", "--pool-size", fmt.Sprint(burst), "--admin-bind", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}

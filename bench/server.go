@@ -64,6 +64,7 @@ func startServerIn(ctx context.Context, dir string, args ...string) (*server, er
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting bin/cube-api ('make build' builds it): %w", err)
 	}
+	var last string
 	ready, operators := make(chan string, 1), make(chan string, 1)
 	go func() {
 		defer close(s.ended)
@@ -71,6 +72,7 @@ func startServerIn(ctx context.Context, dir string, args ...string) (*server, er
 		defer close(operators)
 		lines := bufio.NewScanner(io.TeeReader(stderr, io.Discard))
 		for lines.Scan() {
+			last = lines.Text()
 			if match := readyLine.FindStringSubmatch(lines.Text()); match != nil {
 				ready <- match[1]
 			}
@@ -82,7 +84,7 @@ func startServerIn(ctx context.Context, dir string, args ...string) (*server, er
 	}()
 	s.url = <-ready
 	if s.url == "" {
-		return nil, errors.New("the server did not start: run bin/cube-api to see why")
+		return nil, errors.New("the server did not start: " + last)
 	}
 	if slices.Contains(args, "--admin-bind") {
 		s.operators = <-operators

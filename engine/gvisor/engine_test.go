@@ -33,7 +33,7 @@ var testResources = cube.Resources{CPUs: 2, MemoryMB: 512, DiskMB: 256, Pids: 25
 
 // dataDir returns a directory that the sandboxes' processes, which run as
 // nobody, can pass through: t.TempDir's parents they cannot.
-func dataDir(t *testing.T) string {
+func dataDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cube")
 	if err != nil {
@@ -145,7 +145,7 @@ func shell(ctx context.Context, e cube.Engine, id cube.SandboxID, script string)
 }
 
 // started starts a sandbox that ends with the test.
-func started(t *testing.T, e *Engine, change ...func(*cube.StartRequest)) cube.SandboxID {
+func started(t testing.TB, e *Engine, change ...func(*cube.StartRequest)) cube.SandboxID {
 	t.Helper()
 	req := cube.StartRequest{ID: cube.NewSandboxID(), Snapshot: cube.BaseSnapshot, Resources: testResources, Internet: true}
 	for _, c := range change {

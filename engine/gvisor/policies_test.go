@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 
 // openGated opens an engine with a gate, whose name servers and authorities are the
 // tests' internet's.
-func openGated(t *testing.T, dir string) *Engine {
+func openGated(t testing.TB, dir string) *Engine {
 	t.Helper()
 	response, err := http.Get(testhost.RootURL)
 	if err != nil {
@@ -233,6 +234,42 @@ END`
 	// The neighbour has lost nothing by it.
 	if got := ask(t, e, open, "http://"+testhost.BadAddr+"/who"); got != testhost.BadAddr+" "+testhost.BadAddr {
 		t.Errorf("the neighbour gets %q", got)
+	}
+}
+
+// BenchmarkTraffic is what one connection of a real sandbox carries: without rules of
+// its own, with ranges that the firewall looks at, and by a name, through the gate.
+func BenchmarkTraffic(b *testing.B) {
+	const bytes = 256 << 20
+	e := openGated(b, dataDir(b))
+	var ranges cube.NetworkPolicy
+	for i := range 50 {
+		ranges.DenyOut = append(ranges.DenyOut, fmt.Sprintf("198.51.100.%d/32", i))
+	}
+	for _, way := range []struct {
+		name, host string
+		policy     cube.NetworkPolicy
+	}{
+		{"none", "203.0.113.1", cube.NetworkPolicy{}},
+		{"addresses", "203.0.113.1", ranges},
+		{"names", "good.example", cube.NetworkPolicy{AllowOut: []string{"good.example"}, DenyOut: []string{cube.AllTraffic}}},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			id := started(b, e, func(r *cube.StartRequest) { r.Network = way.policy })
+			var took float64
+			for b.Loop() {
+				out, err := shell(b.Context(), e, id, fmt.Sprintf("curl -fsS -o /dev/null -w '%%{time_total}' 'http://%s/zeros?bytes=%d'", way.host, bytes))
+				if err != nil {
+					b.Fatalf("%v: %s", err, out)
+				}
+				seconds, err := strconv.ParseFloat(strings.TrimSpace(out), 64)
+				if err != nil {
+					b.Fatal(err)
+				}
+				took += seconds
+			}
+			b.ReportMetric(8*bytes*float64(b.N)/1e9/took, "Gbit/s")
+		})
 	}
 }
 
