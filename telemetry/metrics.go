@@ -82,7 +82,7 @@ func NewMetrics(s Sources) *Metrics {
 		Buckets: []float64{.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600},
 	}, []string{"outcome"})
 	network := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "cube_network_decisions_total", Help: "What sandboxes wanted to reach through the gate, by kind and whether they could.",
+		Name: "cube_network_decisions_total", Help: "What sandboxes wanted to reach, by kind and whether they could: what went through the gate, and what the firewall refused.",
 	}, []string{"kind", "result"})
 	carried := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cube_network_bytes_total", Help: "Bytes of connections through the gate that have ended.",

@@ -113,7 +113,7 @@ func closed() map[string][]string {
 		"result":  {"allowed", "refused", "same", "identity", "allows_more", "refuses_more", "no_answer", "not_asked", other},
 		"outcome": {"allowed", "refused", "no_answer", "gone", "ready", "error", other},
 		"source":  {"callback", "key", "cache", "coalesced", "nobody", other},
-		"kind":    {"tcp", "tls", "http", "dns", other}, "direction": {"up", "down"},
+		"kind":    {"tcp", "tls", "http", "dns", "udp", "icmp", "ip", other}, "direction": {"up", "down"},
 		"reason": {"deadline", "killed", "out_of_memory", "crashed", "lost", "failed", other},
 	}
 	for _, reason := range decision.Reasons {
