@@ -45,7 +45,7 @@ func measureBuild(ctx context.Context, _ *server, o options, add func(...result)
 
 // measureTemplates builds by the API, as the command line does.
 func measureTemplates(ctx context.Context, c content, at string, o options, add func(...result)) error {
-	s, err := startServerIn(ctx, filepath.Join(at, "data"), "--sandbox-network", "10.215.0.0/16", "--pool-size", "0")
+	s, err := startServerIn(ctx, filepath.Join(at, "data"), "--sandbox-network", "10.215.0.0/16", "--sandbox-ipv6", "off", "--pool-size", "0")
 	if err != nil {
 		return err
 	}

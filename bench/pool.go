@@ -23,7 +23,7 @@ const (
 // many at once as there are in it. The pool is filled outside the time.
 func measurePool(ctx context.Context, _ *server, o options, add func(...result)) error {
 	// The other server has the usual network.
-	s, err := startServer(ctx, "--sandbox-network", "10.214.0.0/16", "--pool-size", fmt.Sprint(burst), "--admin-bind", "127.0.0.1:0")
+	s, err := startServer(ctx, "--sandbox-network", "10.214.0.0/16", "--sandbox-ipv6", "off", "--pool-size", fmt.Sprint(burst), "--admin-bind", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
