@@ -114,8 +114,8 @@ func (i *Internet) Host(address, name string, handler http.Handler) error {
 }
 
 // serveStream gives each connection to an address to somebody.
-func (i *Internet) serveStream(address string, secure bool, handle func(net.Conn)) error {
-	l, err := i.Listen("tcp4", address)
+func (i *Internet) serveStream(network, address string, secure bool, handle func(net.Conn)) error {
+	l, err := i.Listen(network, address)
 	if err != nil {
 		return err
 	}

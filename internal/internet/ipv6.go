@@ -3,8 +3,6 @@ package internet
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"net/http"
 	"os"
@@ -61,7 +59,7 @@ func (i *Internet) Connect6(machine *Space) error {
 	for name, addresses := range six {
 		i.SetName(name, addresses...)
 	}
-	return errors.Join(i.serveWeb6(), i.serveStreams6("7"), i.serveEchoes6("7"), i.serveEchoes6("443"))
+	return errors.Join(i.serveWeb6(), i.serveStream("tcp6", ":7", false, echo), i.serveEchoes6("7"), i.serveEchoes6("443"))
 }
 
 // addStatic gives a link that is up an address that it has at once.
@@ -84,43 +82,7 @@ func (i *Internet) serveWeb6() error {
 	mux.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s %s %s\n", here(r), r.Host, r.Header.Get("X-Secret"))
 	})
-	for port, secure := range map[string]bool{"80": false, "443": true} {
-		l, err := i.Listen("tcp6", "[::]:"+port)
-		if err != nil {
-			return err
-		}
-		server := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)} //nolint:gosec // of tests
-		i.closers = append(i.closers, server)
-		if secure {
-			server.TLSConfig = i.authority.config()
-			i.all.Go(func() { _ = server.ServeTLS(l, "", "") })
-		} else {
-			i.all.Go(func() { _ = server.Serve(l) })
-		}
-	}
-	return nil
-}
-
-// serveStreams6 answers each connection to a port with itself.
-func (i *Internet) serveStreams6(port string) error {
-	l, err := i.Listen("tcp6", "[::]:"+port)
-	if err != nil {
-		return err
-	}
-	i.closers = append(i.closers, l)
-	i.all.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
-	})
-	return nil
+	return i.serve("tcp6", mux)
 }
 
 // serveEchoes6 answers each datagram to a port with itself, from where it was sent

@@ -65,10 +65,10 @@ func (i *Internet) serveNames() error {
 		stream := func(way string) func(net.Conn) {
 			return func(c net.Conn) { i.answerStream(c, p.addr, way) }
 		}
-		if err := i.serveStream(net.JoinHostPort(p.addr, "53"), false, stream("tcp")); err != nil {
+		if err := i.serveStream("tcp4", net.JoinHostPort(p.addr, "53"), false, stream("tcp")); err != nil {
 			return err
 		}
-		if err := i.serveStream(net.JoinHostPort(p.addr, "853"), true, stream("tls")); err != nil {
+		if err := i.serveStream("tcp4", net.JoinHostPort(p.addr, "853"), true, stream("tls")); err != nil {
 			return err
 		}
 	}

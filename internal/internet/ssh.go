@@ -23,5 +23,5 @@ func (i *Internet) serveSSH() error {
 		return nil, errors.New("nobody's key")
 	}}
 	config.AddHostKey(signer)
-	return i.serveStream(":22", false, func(c net.Conn) { _, _, _, _ = ssh.NewServerConn(c, config) })
+	return i.serveStream("tcp4", ":22", false, func(c net.Conn) { _, _, _, _ = ssh.NewServerConn(c, config) })
 }

@@ -64,7 +64,7 @@ func (i *Internet) serveWeb() error {
 		}
 		http.NotFound(w, r)
 	})
-	return i.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return i.serve("tcp4", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
 		added := i.hosts[here(r)]
 		i.mu.Unlock()
@@ -84,10 +84,10 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// serve serves HTTP and HTTPS on every address.
-func (i *Internet) serve(handler http.Handler) error {
+// serve serves HTTP and HTTPS on every address of tcp4 or tcp6.
+func (i *Internet) serve(network string, handler http.Handler) error {
 	for port, secure := range map[string]bool{":80": false, ":443": true} {
-		l, err := i.Listen("tcp4", port)
+		l, err := i.Listen(network, port)
 		if err != nil {
 			return err
 		}
@@ -133,5 +133,8 @@ func (i *Internet) serveEchoes() error {
 			}
 		})
 	}
-	return i.serveStream(":7", false, func(c net.Conn) { _, _ = io.Copy(c, c) })
+	return i.serveStream("tcp4", ":7", false, echo)
 }
+
+// echo answers with what it is told.
+func echo(c net.Conn) { _, _ = io.Copy(c, c) }
